@@ -1,0 +1,177 @@
+"""Errors at the door: what was expected, what came, what to do. The inside of the library trusts its inputs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .confinement import Confinement, Free, Quadratic, Sphere
+from .scaling import Scaling
+from .similarity import Cosine, Dot, Manhattan
+
+if TYPE_CHECKING:
+    from .read import ReadEnergy
+
+
+def factors(energy: ReadEnergy) -> None:
+    """Raise when the factors of an energy do not fit each other."""
+    scaling, confinement, beta = energy.scaling, energy.confinement, energy.beta
+    if not isinstance(scaling, Scaling):
+        raise ValueError(f"The scaling must be Sum(), Log() or Simplex(), got {scaling!r}.")
+    if not isinstance(confinement, Confinement):
+        raise ValueError(f"The confinement must be Quadratic(), Sphere(), Hypercube() or Free(), got {confinement!r}.")
+    if not isinstance(beta, (int, float, Tensor)) or isinstance(beta, bool):
+        raise ValueError(f"The inverse temperature beta must be a positive number or a tensor, got {beta!r}.")
+    if not isinstance(beta, Tensor) and not 0 < beta < math.inf:
+        raise ValueError(f"The inverse temperature beta must be positive and finite, got {beta!r}. β → 0 averages all slots, β → ∞ is the nearest neighbour.")
+    if isinstance(beta, Tensor) and not beta.is_floating_point():
+        raise ValueError(f"The inverse temperature beta must be a floating-point tensor, got {beta.dtype}.")
+    if isinstance(energy.similarity, Dot) and isinstance(confinement, Free):
+        raise ValueError("Dot with Free is unbounded below: −x·ξ falls without end along ξ. Confine the state with Quadratic(), Sphere() or Hypercube().")
+    if isinstance(energy.similarity, Cosine) and not isinstance(confinement, Sphere):
+        raise ValueError(f"Cosine only sees the direction of a state, so its state lives on a sphere: use Sphere(radius), not {type(confinement).__name__}().")
+    if isinstance(energy.similarity, Manhattan) and not isinstance(confinement, Free):
+        raise ValueError(f"Manhattan confines its state by itself; use Free(), not {type(confinement).__name__}().")
+    scaling.check(energy.separation)
+
+
+def step(energy: ReadEnergy) -> None:
+    """Raise when an energy has no closed-form step."""
+    if not energy.similarity.inner and not isinstance(energy.similarity, Manhattan):
+        raise ValueError(f"The similarity {energy.similarity} has no closed-form step. Descend with GradientDescent or Flow, or read values: retrieve(energy, query, keys, values).")
+
+
+def bounded(energy: ReadEnergy, keys: Tensor) -> None:
+    """Raise when descending the energy would run off to infinity: ``Dot · F · Sum`` against ``½‖x‖²`` with F too steep.
+
+    F growing faster than s² always wins. F ~ ½c s² wins when ``β c λ_max(ΞᵀΞ) > 1``, which the patterns decide.
+    """
+    from .scaling import Sum
+
+    if not (isinstance(energy.similarity, Dot) and isinstance(energy.scaling, Sum) and isinstance(energy.confinement, Quadratic)):
+        return
+    order, coefficient = growth(energy)
+    way_out = "Confine the state with Sphere() or Hypercube(), use Log() scaling, or take a single step."
+    if order > 2:
+        raise ValueError(f"This energy is unbounded below: F(s) = {energy.separation} outgrows ½‖x‖². {way_out}")
+    if order == 2 and not _traced() and keys.numel():
+        beta = float(torch.as_tensor(energy.beta).detach().max())
+        gram = keys.detach().double().mT @ keys.detach().double()
+        stiffest = beta * coefficient * float(torch.linalg.eigvalsh(gram).max())
+        if stiffest > 1:
+            raise ValueError(
+                f"This energy is unbounded below on these patterns: F(s) = {energy.separation} grows like ½·{coefficient:g}·s², and "
+                f"β·{coefficient:g}·λ_max(ΞᵀΞ) = {stiffest:.3g} exceeds 1. {way_out} A smaller β also does."
+            )
+
+
+def growth(energy: ReadEnergy) -> tuple[float, float]:
+    """``(order, c)`` with ``F(s) ~ ½ c |s|^order`` at the steeper end, measured in float64; order inf for exponentials."""
+    worst = (0.0, 0.0)
+    for sign in (1.0, -1.0):
+        near, far = energy.separation(sign * torch.tensor([[1e3], [1e4]], dtype=torch.float64)).flatten().tolist()
+        if far == math.inf:
+            return math.inf, math.inf
+        if far > 1e4 * 1.01 and near > 0:  # slower than linear growth never outgrows the quadratic confinement
+            order = round(math.log10(far / near), 2)
+            worst = max(worst, (order, 2 * far / 1e4**order))
+    return worst
+
+
+def inputs(energy: ReadEnergy, state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None) -> None:
+    """Raise ValueError or TypeError when shapes, dtypes or devices do not fit. No tensor's content is read here."""
+    named = {"query": state, "keys": keys} | ({} if values is None else {"values": values})
+    for name, tensor in named.items():
+        _tensor(name, tensor)
+    if state.shape[-1] != keys.shape[-1]:
+        raise ValueError(f"query and keys must share their last dimension, got query {_shape(state)} and keys {_shape(keys)}. Project one of them to the other's width.")
+    if values is not None and values.shape[-2] != keys.shape[-2]:
+        raise ValueError(f"Every key needs one value: keys {_shape(keys)} hold {keys.shape[-2]} slots, values {_shape(values)} hold {values.shape[-2]}.")
+    _one_device(named | ({} if presence is None else {"presence": presence}))
+    if len({t.dtype for t in named.values()}) > 1 and not torch.is_autocast_enabled(state.device.type):
+        raise TypeError("query, keys and values must share one dtype, got " + ", ".join(f"{k} {t.dtype}" for k, t in named.items()) + ". Convert them with .to(dtype), or run under autocast.")
+    try:
+        lead = torch.broadcast_shapes(*(t.shape[:-2] for t in named.values()))
+    except RuntimeError:
+        raise ValueError("The leading dimensions must broadcast, got " + ", ".join(f"{k} {_shape(t)}" for k, t in named.items()) + ".") from None
+    _beta(energy.beta, state, lead)
+    if presence is not None:
+        _presence(presence, (*lead, state.shape[-2], keys.shape[-2]))
+
+
+def _tensor(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}. Convert it with torch.as_tensor(...).")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor, got {tensor.dtype}. Convert it with {name}.float().")
+    if tensor.ndim < 2:
+        raise ValueError(f"{name} must have shape (..., count, width), got {_shape(tensor)}. Add a dimension with {name}.unsqueeze(0).")
+    if tensor.shape[-1] == 0:
+        raise ValueError(f"{name} has width 0 (shape {_shape(tensor)}); its last dimension must hold at least one feature.")
+
+
+def _presence(presence: Tensor, shape: tuple[int, ...]) -> None:
+    if not isinstance(presence, Tensor) or not (presence.dtype == torch.bool or presence.is_floating_point()):
+        kind = presence.dtype if isinstance(presence, Tensor) else type(presence).__name__
+        raise TypeError(f"presence must be a boolean tensor (True = the slot is there) or a floating-point one in [0, 1], got {kind}. Convert a 0/1 mask with .bool().")
+    if presence.ndim == 0 or len(presence.shape) > len(shape) or any(p not in (1, s) for p, s in zip(presence.shape[::-1], shape[::-1], strict=False)):
+        raise ValueError(
+            f"presence of shape {_shape(presence)} does not broadcast against the scores (..., query, slot) = {shape}. "
+            "Per slot: (slots,); per sample: (batch, 1, slots); per query: (..., queries, slots)."
+        )
+    if presence.is_floating_point() and not readable(((presence >= 0) & (presence <= 1)).all(), True):
+        raise ValueError("presence must lie in [0, 1]: 1 keeps a slot, 0 deletes it. An additive mask (0 and −inf) converts with mask == 0, or mask.exp().")
+
+
+def _beta(beta: float | Tensor, state: Tensor, lead: torch.Size) -> None:
+    if not isinstance(beta, Tensor):
+        return
+    _one_device({"query": state, "beta": beta} if beta.ndim else {"query": state})
+    try:
+        fits = torch.broadcast_shapes(beta.shape, lead) == lead or beta.ndim == 0
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"beta of shape {_shape(beta)} must broadcast against the leading dimensions {tuple(lead)} of query and keys, for example (heads,) for (batch, heads, query, width).")
+    if not readable((beta > 0).all(), True):
+        raise ValueError("The inverse temperature beta must be positive everywhere. Parametrise a learned one as log_beta.exp() or softplus.")
+
+
+def contents(named: dict[str, Tensor | None], result: Tensor) -> None:
+    """Explain a result that is not finite: name the input that holds NaN or Inf, or say that the scores overflow."""
+    if readable(result.isfinite().all(), True):
+        return
+    for name, tensor in named.items():
+        if tensor is not None and not bool(tensor.isfinite().all()):
+            bad = (~tensor.isfinite()).nonzero()[0].tolist()
+            raise ValueError(f"{name} holds NaN or Inf (first at index {tuple(bad)}). Remove or repair such patterns before storing or querying them.")
+    raise ValueError(
+        f"The retrieval overflowed {result.dtype}: F(β S) is too large for these patterns. Use a smaller beta, scale the patterns down, "
+        "choose Log() scaling (which subtracts the largest score for Exp), or compute in float64."
+    )
+
+
+def readable(condition: Tensor, otherwise: bool) -> bool:
+    """The truth of a condition tensor where it can be read cheaply; ``otherwise`` while tracing, under vmap or on a GPU."""
+    if _traced() or condition.device.type != "cpu":
+        return otherwise
+    try:
+        return bool(condition)
+    except RuntimeError:
+        return otherwise
+
+
+def _traced() -> bool:
+    return torch.compiler.is_compiling()
+
+
+def _one_device(named: dict[str, Tensor]) -> None:
+    if len({t.device for t in named.values()}) > 1:
+        raise ValueError("All tensors must live on one device, got " + ", ".join(f"{k} on {t.device}" for k, t in named.items()) + ". Move them with .to(device).")
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))

@@ -1,0 +1,110 @@
+"""Confinements C: what keeps a state finite. Each minimises ``C(x) − pull·x + ½ mass ‖x‖²``, the energy at fixed weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Confinement:
+    """Base of all confinements."""
+
+    def __call__(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q)
+        """``C(x)`` inside the allowed set (0 for a pure constraint)."""
+        return torch.zeros_like(state[..., 0])
+
+    def gradient(self, state: Tensor) -> Tensor:
+        """``∇C(x)``, the same shape as the state."""
+        return torch.zeros_like(state)
+
+    def minimise(self, pull: Tensor, mass: Tensor | float, state: Tensor) -> Tensor:
+        """``argmin_x C(x) − pull·x + ½ mass ‖x‖²``; where every x is equally good, the present state."""
+        raise NotImplementedError
+
+    def project(self, state: Tensor) -> Tensor:
+        """The nearest allowed state."""
+        return state
+
+    def tangent(self, state: Tensor, velocity: Tensor) -> Tensor:
+        """The part of a velocity that stays in the allowed set."""
+        return velocity
+
+
+@dataclass(frozen=True)
+class Quadratic(Confinement):
+    """``C(x) = ½‖x‖²``: a unit gradient step of a ``Dot`` energy then lands on ``Σ p ξ``, which is attention."""
+
+    def __call__(self, state):
+        return 0.5 * state.square().sum(-1)
+
+    def gradient(self, state):
+        return state
+
+    def minimise(self, pull, mass, state):
+        return pull if isinstance(mass, (int, float)) and mass == 0 else pull / (1 + mass)
+
+    def __str__(self) -> str:
+        return "½‖x‖²"
+
+
+@dataclass(frozen=True)
+class Free(Confinement):
+    """``C(x) = 0``: for energies that are confined by their similarity (distances)."""
+
+    def minimise(self, pull, mass, state):
+        held = torch.as_tensor(mass, device=state.device) > 0
+        return torch.where(held, pull / torch.where(held, mass, 1.0), state)
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class Sphere(Confinement):
+    """``‖x‖ = radius``. The settled state is the direction of the pull."""
+
+    radius: float = 1.0
+
+    def __post_init__(self):
+        if not 0 < self.radius < float("inf"):
+            raise ValueError(f"Sphere needs a positive finite radius, got {self.radius!r}.")
+
+    def minimise(self, pull, mass, state):
+        return self._scaled(pull, state)
+
+    def project(self, state):
+        return self._scaled(state, state)
+
+    def tangent(self, state, velocity):
+        return velocity - state * (state * velocity).sum(-1, keepdim=True) / self.radius**2
+
+    def _scaled(self, direction: Tensor, otherwise: Tensor) -> Tensor:
+        length = direction.detach().abs().amax(-1, keepdim=True)  # keeps the square of a long or short vector finite
+        unit = direction / torch.where(length > 0, length, 1.0)
+        norm = torch.where(length > 0, unit, 1.0).norm(dim=-1, keepdim=True)
+        return torch.where(length > 0, self.radius * unit / norm, otherwise)
+
+    def __str__(self) -> str:
+        return f"[‖x‖ = {self.radius:g}]"
+
+
+@dataclass(frozen=True)
+class Hypercube(Confinement):
+    """``−1 ≤ xᵢ ≤ 1``: with ``Dot`` the settled state is ``sign(Σ p ξ)``, binary memories (Hopfield 1982)."""
+
+    def minimise(self, pull, mass, state):
+        if isinstance(mass, (int, float)) and mass == 0:
+            return torch.where(pull == 0, state, pull.sign())
+        return torch.where(mass > 0, (pull / torch.where(mass > 0, mass, 1.0)).clamp(-1, 1), state)
+
+    def project(self, state):
+        return state.clamp(-1, 1)
+
+    def tangent(self, state, velocity):
+        outward = ((state >= 1) & (velocity > 0)) | ((state <= -1) & (velocity < 0))
+        return torch.where(outward, 0.0, velocity)
+
+    def __str__(self) -> str:
+        return "[−1 ≤ x ≤ 1]"

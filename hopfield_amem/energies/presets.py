@@ -1,0 +1,96 @@
+"""One line per paper: the energies that people know, each with its reference. ``ENERGIES`` lists one of each."""
+
+from __future__ import annotations
+
+from .confinement import Hypercube
+from .read import ReadEnergy
+from .scaling import Log, Simplex, Sum
+from .separation import Epanechnikov, Exp, Gelu, Power, RectifiedPower, Relu, Silu, Tsallis
+from .similarity import Dot, Euclidean
+
+
+def log_sum_exp(beta: float = 1.0) -> ReadEnergy:
+    """``½‖x‖² − log Σ exp(β x·ξ)/β``: attention (Ramsauer et al. 2020, arXiv 2008.02217, eq. 2, up to constants)."""
+    return ReadEnergy(Dot(), Exp(), Log(), beta=beta)
+
+
+def distance(beta: float = 1.0) -> ReadEnergy:
+    """``−log Σ exp(−½β‖x − ξ‖²)/β``: mean shift (Niu et al. 2024, arXiv 2405.08707; their β = 1 is β = 2 here)."""
+    return ReadEnergy(Euclidean(), Exp(), Log(), beta=beta)
+
+
+def epanechnikov(beta: float = 1.0) -> ReadEnergy:
+    """``−log Σ max(1 − ½β‖x − ξ‖², 0)/β``: the log-sum-ReLU energy (Hoover et al. 2025, arXiv 2506.10801)."""
+    return ReadEnergy(Euclidean(), Epanechnikov(), Log(), beta=beta)
+
+
+def sparsemax(beta: float = 1.0) -> ReadEnergy:
+    """Sparse Hopfield network (Hu et al. 2023, arXiv 2309.12673), weights by sparsemax (Martins & Astudillo 2016, arXiv 1602.02068)."""
+    return ReadEnergy(Dot(), Tsallis(2.0), Simplex(), beta=beta)
+
+
+def entmax(alpha: float = 1.5, beta: float = 1.0) -> ReadEnergy:
+    """Generalised sparse Hopfield network (Wu et al. 2023, arXiv 2312.17346), weights by α-entmax (Peters et al. 2019, arXiv 1905.05702)."""
+    return ReadEnergy(Dot(), Tsallis(alpha), Simplex(), beta=beta)
+
+
+def softmax1(beta: float = 1.0) -> ReadEnergy:
+    """``½‖x‖² − log(1 + Σ exp(β x·ξ))/β``: softmax with an empty slot (Hu et al. 2024, OutEffHop, arXiv 2404.03828)."""
+    return ReadEnergy(Dot(), Exp(), Log(null_slot=True), beta=beta)
+
+
+def dense(degree: int = 3, beta: float = 1.0) -> ReadEnergy:
+    """``−Σ max(β x·ξ, 0)ⁿ/(nβ)`` on the hypercube: dense associative memory (Krotov & Hopfield 2016, arXiv 1606.01164)."""
+    return ReadEnergy(Dot(), RectifiedPower(degree), Sum(), Hypercube(), beta)
+
+
+def exponential(beta: float = 1.0) -> ReadEnergy:
+    """``−log Σ exp(β x·ξ)/β`` on the hypercube: exponential memory (Demircigil et al. 2017, arXiv 1702.01929).
+
+    The paper's energy is ``−Σ exp(x·ξ)``; its logarithm has the same minima and the same ``sign(Σ p ξ)`` update, and
+    does not overflow.
+    """
+    return ReadEnergy(Dot(), Exp(), Log(), Hypercube(), beta)
+
+
+def linear_attention(beta: float = 1.0) -> ReadEnergy:
+    """``½‖x‖² − Σ ½β(x·ξ)²``, weights ``β x·ξ``: linear attention, the linear layer, Hopfield 1982 (Katharopoulos et al. 2020, arXiv 2006.16236)."""
+    return ReadEnergy(Dot(), Power(2), Sum(), beta=beta)
+
+
+def relu_feed_forward(beta: float = 1.0) -> ReadEnergy:
+    """Weights ``relu(β x·k)``: the ReLU feed-forward block as a memory (Geva et al. 2021, arXiv 2012.14913; Krotov & Hopfield 2020)."""
+    return ReadEnergy(Dot(), Relu(), Sum(), beta=beta)
+
+
+def squared_relu_feed_forward(beta: float = 1.0) -> ReadEnergy:
+    """Weights ``relu(β x·k)²``: the squared-ReLU block (So et al. 2021, Primer, arXiv 2109.08668)."""
+    return ReadEnergy(Dot(), RectifiedPower(3), Sum(), beta=beta)
+
+
+def gelu_feed_forward(beta: float = 1.0) -> ReadEnergy:
+    """Weights ``gelu(β x·k)``: the GELU block of GPT-2 and BERT (Hendrycks & Gimpel 2016, arXiv 1606.08415)."""
+    return ReadEnergy(Dot(), Gelu(), Sum(), beta=beta)
+
+
+def silu_feed_forward(beta: float = 1.0) -> ReadEnergy:
+    """Weights ``silu(β x·k)``: the SiLU (Swish) block (Elfwing et al. 2017, arXiv 1702.03118)."""
+    return ReadEnergy(Dot(), Silu(), Sum(), beta=beta)
+
+
+ENERGIES: dict[str, ReadEnergy] = {
+    "log_sum_exp": log_sum_exp(2.0),
+    "distance": distance(2.0),
+    "epanechnikov": epanechnikov(0.1),
+    "sparsemax": sparsemax(),
+    "entmax": entmax(1.5),
+    "softmax1": softmax1(2.0),
+    "dense": dense(3, 0.1),
+    "exponential": exponential(0.5),
+    "linear_attention": linear_attention(),
+    "relu_feed_forward": relu_feed_forward(),
+    "squared_relu_feed_forward": squared_relu_feed_forward(),
+    "gelu_feed_forward": gelu_feed_forward(),
+    "silu_feed_forward": silu_feed_forward(),
+}
+"""One energy per preset, at a β that suits unit-variance patterns. Listing an energy here tests it on every backend."""

@@ -1,0 +1,163 @@
+"""Read energies: ``E(x; ξ) = C(x) − Q[Σ_μ F(β S(x, ξ_μ))]/β``. Reading moves the state downhill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from . import checks
+from .confinement import Confinement, Free, Quadratic, Sphere
+from .registry import Factors, register
+from .scaling import Log, Scaling
+from .separation import Separation, as_separation
+from .similarity import Cosine, Custom, Dot, Euclidean, Manhattan, Similarity
+
+
+@dataclass(frozen=True, eq=False)
+class ReadEnergy:
+    """``E(x; ξ) = C(x) − Q[Σ_μ F(β S(x, ξ_μ))]/β``  (the letters of Hoover et al. 2025, arXiv 2506.10801).
+
+    Args:
+        similarity: S, or a plain function ``S(state, keys)`` of shapes (..., q, d), (..., n, d) -> (..., q, n).
+        separation: F, or a plain elementwise torch function of the scores.
+        scaling: Q, one of ``Sum``, ``Log``, ``Simplex``.
+        confinement: C. Default: ``Quadratic`` for ``Dot`` and custom similarities, ``Sphere`` for ``Cosine``,
+            ``Free`` for distances.
+        beta: inverse temperature β > 0: a number, or a tensor whose shape broadcasts against the leading dimensions
+            of the scores (``[heads]`` for one per head), whose gradient flows.
+
+    The weights are ``p = ∂Q/∂score``. At fixed weights the energy is minimised in closed form: that step, ``settle``,
+    never raises an energy whose Q∘F is convex, and with ``Dot`` and ``Quadratic`` it is ``Σ p ξ``, attention.
+
+    Keys that differ from values are the same statement about a pair (``joint``): store ``(k_μ, v_μ)``, hold the first
+    half at the query, and let the second half settle: ``Σ p v``, divided by ``Σ p`` where the state is ``Free``.
+
+    Raises:
+        ValueError: β ≤ 0, a separation that is not elementwise, a scaling that is undefined for F, or a confinement
+            that cannot hold the state.
+    """
+
+    similarity: Similarity | Callable[[Tensor, Tensor], Tensor]
+    separation: Separation | Callable[[Tensor], Tensor]
+    scaling: Scaling = Log()
+    confinement: Confinement | None = None
+    beta: float | Tensor = 1.0
+    name: str = field(init=False, repr=False, default="")
+
+    def __post_init__(self):
+        similarity = self.similarity if isinstance(self.similarity, Similarity) else Custom(self.similarity)
+        separation = as_separation(self.separation)
+        confinement = _default_confinement(similarity) if self.confinement is None else self.confinement
+        for name, value in (("similarity", similarity), ("separation", separation), ("confinement", confinement)):
+            object.__setattr__(self, name, value)
+        checks.factors(self)
+        self._register()
+
+    def _register(self):
+        object.__setattr__(self, "name", register(Factors(self.similarity, self.separation, self.scaling)))  # type: ignore[arg-type]
+
+    def __setstate__(self, fields):
+        self.__dict__.update(fields)
+        self._register()
+
+    def __call__(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
+        """``E`` of every query. (..., q, d), (..., n, d) -> (..., q)"""
+        checks.inputs(self, state, keys, None, presence)
+        value = self.scaling.value(self.separation, self.scores(state, keys), presence)
+        return self.confinement(state) - value / self.inverse_temperature(1)
+
+    def scores(self, state: Tensor, keys: Tensor) -> Tensor:
+        """``β S(x, ξ)``. (..., q, d), (..., n, d) -> (..., q, n)"""
+        return self.inverse_temperature(2) * self.similarity(state, keys)
+
+    def weights(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
+        """Retrieval weights ``p = ∂Q/∂score``. (..., q, d), (..., n, d) -> (..., q, n)"""
+        checks.inputs(self, state, keys, None, presence)
+        return self.scaling.weights(self.separation, self.scores(state, keys), presence)
+
+    def settle(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
+        """The minimiser of the energy at fixed weights, one step of every fixed-point descent. -> (..., q, d)
+
+        ``Dot``: ``Σ p ξ`` (on a sphere its direction, in a hypercube its sign). ``Euclidean``: ``Σ p ξ / Σ p``, mean
+        shift. ``Manhattan``: the weighted median. A state that no slot acts on stays where it is.
+        """
+        checks.step(self)
+        weights = self.weights(state, keys, presence=presence)
+        if isinstance(self.similarity, Manhattan):
+            return torch.where(weights.sum(-1, keepdim=True) > 0, self.similarity.median(weights, keys), state)
+        return self.confinement.minimise(*self.similarity.pull(weights, keys), state)
+
+    def read(self, state: Tensor, keys: Tensor, values: Tensor, *, presence: Tensor | None = None) -> Tensor:
+        """``Σ p v``, divided by ``Σ p`` when the state is ``Free``; 0 where nothing is read. -> (..., q, v)"""
+        checks.inputs(self, state, keys, values, presence)
+        weights = self.weights(state, keys, presence=presence)
+        return self.averaged(weights @ values, weights.sum(-1, keepdim=True))
+
+    def averaged(self, total: Tensor, mass: Tensor) -> Tensor:
+        """The value half of the pair from ``Σ p v`` and ``Σ p``."""
+        return Free().minimise(total, mass, torch.zeros_like(total)) if self.divides else total
+
+    @property
+    def divides(self) -> bool:
+        """Whether reading values divides by ``Σ p``: when the state is free, and the weights do not sum to one anyway."""
+        return isinstance(self.confinement, Free) and not self.scaling.normalised(self.separation)
+
+    @property
+    def second_half(self) -> tuple[Confinement, Similarity]:
+        """Confinement and similarity of the value half of a pair: those of a distance when the state is free."""
+        return (Free(), Euclidean()) if isinstance(self.confinement, Free) else (Quadratic(), Dot())
+
+    def joint(self, pair: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, *, presence: Tensor | None = None) -> Tensor:
+        """Energy of a pair ``(x, y)`` among stored pairs ``(k, v)``; reading values is its step in y. -> (..., q)
+
+        ``C(x) + C'(y) − Q[Σ F(β(S(x, k) + S'(y, v)))]/β`` with ``C' = ½‖y‖², S' = y·v``, or, for a ``Free`` state,
+        ``C' = 0, S' = −½‖y − v‖²``.
+        """
+        state, half = pair
+        checks.inputs(self, state, keys, values, presence)
+        confinement, similarity = self.second_half
+        score = self.inverse_temperature(2) * (self.similarity(state, keys) + similarity(half, values))
+        value = self.scaling.value(self.separation, score, presence)
+        return self.confinement(state) + confinement(half) - value / self.inverse_temperature(1)
+
+    def inverse_temperature(self, trailing: int) -> float | Tensor:
+        """β, with ``trailing`` dimensions appended when it is a tensor so that it broadcasts from the left."""
+        return self.beta if isinstance(self.beta, (int, float)) else self.beta[(..., *[None] * trailing)]
+
+    def at(self, beta: float | Tensor) -> ReadEnergy:
+        """The same energy at another inverse temperature."""
+        return replace(self, beta=beta)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ReadEnergy) or self._factors() != other._factors():
+            return NotImplemented if not isinstance(other, ReadEnergy) else False
+        if isinstance(self.beta, Tensor) or isinstance(other.beta, Tensor):
+            return self.beta is other.beta
+        return self.beta == other.beta
+
+    def __hash__(self) -> int:
+        return hash((self._factors(), self.beta))
+
+    def _factors(self):
+        return self.similarity, self.separation, self.scaling, self.confinement
+
+    def __str__(self) -> str:
+        beta = f"{self.beta:g}" if isinstance(self.beta, (int, float)) else "β"
+        scale, over = ("", "") if beta == "1" else (f"{beta}·", f" / {beta}")
+        scaling = str(self.scaling)
+        shift, body = (" − τ", "") if scaling.startswith("min") else ("", ")" * scaling.count("("))
+        confinement = f"{self.confinement} − " if str(self.confinement) else "−"
+        where = ""
+        if str(self.confinement).startswith("["):
+            confinement, where = "−", f"   on {str(self.confinement)[1:-1]}"
+        summed = scaling.rstrip(")")
+        return f"E(x) = {confinement}{summed}_μ F({scale}S(x, ξ_μ){shift}){body}{over},  F(s) = {self.separation},  S(x, ξ) = {self.similarity}{where}"
+
+
+def _default_confinement(similarity: Similarity) -> Confinement:
+    if isinstance(similarity, (Euclidean, Manhattan)):
+        return Free()
+    return Sphere() if isinstance(similarity, Cosine) else Quadratic()

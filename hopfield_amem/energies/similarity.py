@@ -1,0 +1,160 @@
+"""Similarities S(x, ξ): how near a state is to a stored pattern. Higher is nearer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+
+class Similarity:
+    """Base of all similarities: ``S(x, ξ)`` for every query and every slot.
+
+    ``inner`` is True when S is an inner product of lifted vectors, ``S(x, ξ) = lift_state(x) · lift_keys(ξ)``
+    with the leading d columns of ``lift_keys(ξ)`` being what a step averages and, when ``massive``, a column of ones
+    after them. Such a similarity streams through matrix products; any other one is evaluated tile by tile.
+    """
+
+    inner = False
+    massive = False  # True when S holds −½‖x‖², so that the weights also pull with a mass Σ p
+
+    def __call__(self, state: Tensor, keys: Tensor) -> Tensor:  # (..., q, d), (..., n, d) -> (..., q, n)
+        raise NotImplementedError
+
+    def lift_state(self, state: Tensor) -> Tensor:
+        raise NotImplementedError(f"{self} is not an inner product")
+
+    def lift_keys(self, keys: Tensor) -> Tensor:
+        raise NotImplementedError(f"{self} is not an inner product")
+
+    def pull(self, weights: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | float]:
+        """``Σ p ξ`` and, when S holds −½‖x‖², the mass ``Σ p``, from full weights (..., q, n)."""
+        columns = self.lift_keys(keys)[..., : keys.shape[-1]]
+        return weights @ columns, weights.sum(-1, keepdim=True) if self.massive else 0.0
+
+    def origin(self, keys: Tensor) -> Tensor | None:
+        """A point ``(..., 1, d)`` that may be subtracted from states and keys without changing S, or None."""
+        return None
+
+    def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
+        """``Σ_μ p_μ ∇ₓS(x, ξ_μ)`` from the averages ``pull = Σ p ξ`` and ``mass = Σ p``."""
+        raise NotImplementedError(f"{self} has no closed-form force")
+
+
+@dataclass(frozen=True)
+class Dot(Similarity):
+    """``S(x, ξ) = x · ξ``, the similarity of attention (Hopfield 1982; Ramsauer et al. 2020, arXiv 2008.02217)."""
+
+    inner = True
+
+    def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
+        return state @ keys.mT
+
+    def lift_state(self, state: Tensor) -> Tensor:
+        return state
+
+    def lift_keys(self, keys: Tensor) -> Tensor:
+        return keys
+
+    def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
+        return pull
+
+    def __str__(self) -> str:
+        return "x·ξ"
+
+
+@dataclass(frozen=True)
+class Cosine(Similarity):
+    """``S(x, ξ) = x · ξ / (‖x‖ ‖ξ‖)``. A zero vector has similarity 0 to everything."""
+
+    inner = True
+
+    def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
+        return normalize(state, dim=-1) @ normalize(keys, dim=-1).mT
+
+    def lift_state(self, state: Tensor) -> Tensor:
+        return normalize(state, dim=-1)
+
+    def lift_keys(self, keys: Tensor) -> Tensor:
+        return normalize(keys, dim=-1)
+
+    def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
+        length = state.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(state.dtype).tiny)
+        unit = state / length
+        return (pull - unit * (unit * pull).sum(-1, keepdim=True)) / length
+
+    def __str__(self) -> str:
+        return "cos(x, ξ)"
+
+
+@dataclass(frozen=True)
+class Euclidean(Similarity):
+    """``S(x, ξ) = −½‖x − ξ‖²``, the similarity of kernel densities and mean shift (Niu et al., arXiv 2405.08707)."""
+
+    inner = True
+    massive = True
+
+    def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
+        origin = self.origin(keys)
+        return self.lift_state(state - origin) @ self.lift_keys(keys - origin).mT
+
+    def lift_state(self, state: Tensor) -> Tensor:
+        half = -0.5 * state.square().sum(-1, keepdim=True)
+        return torch.cat([state, half, torch.ones_like(half)], -1)
+
+    def lift_keys(self, keys: Tensor) -> Tensor:
+        half = -0.5 * keys.square().sum(-1, keepdim=True)
+        return torch.cat([keys, torch.ones_like(half), half], -1)
+
+    def origin(self, keys: Tensor) -> Tensor:
+        # Distances do not see a common shift; removing the mean keeps ‖x‖² + ‖ξ‖² − 2x·ξ from cancelling.
+        if keys.shape[-2] == 0:
+            return keys.new_zeros(1, keys.shape[-1])
+        return keys.detach().mean(-2, keepdim=True)
+
+    def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
+        return pull - mass * state
+
+    def __str__(self) -> str:
+        return "−½‖x − ξ‖²"
+
+
+@dataclass(frozen=True)
+class Manhattan(Similarity):
+    """``S(x, ξ) = −‖x − ξ‖₁``. Its settled state is the coordinate-wise weighted median of the patterns."""
+
+    def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
+        return -(state.unsqueeze(-2) - keys.unsqueeze(-3)).abs().sum(-1)
+
+    def median(self, weights: Tensor, keys: Tensor) -> Tensor:
+        """``argmin_x Σ_μ p_μ ‖x − ξ_μ‖₁``, one pattern's coordinate per coordinate. (..., q, n), (..., n, d) -> (..., q, d)
+
+        The gradient reaches the selected coordinates of ``keys``; the selection itself is piecewise constant.
+        """
+        with torch.no_grad():
+            order = keys.detach().argsort(-2).mT.unsqueeze(-3)  # (..., 1, d, n)
+            batch = torch.broadcast_shapes(weights.shape[:-2], keys.shape[:-2])
+            shape = (*batch, weights.shape[-2], *order.shape[-2:])
+            mass = weights.detach().unsqueeze(-2).expand(shape).gather(-1, order.expand(shape)).cumsum(-1)
+            rank = (mass < 0.5 * mass[..., -1:]).sum(-1, keepdim=True).clamp_max(keys.shape[-2] - 1)
+            chosen = order.expand(shape).gather(-1, rank).squeeze(-1)  # (..., q, d)
+        return keys.expand(*batch, *keys.shape[-2:]).gather(-2, chosen)
+
+    def __str__(self) -> str:
+        return "−‖x − ξ‖₁"
+
+
+@dataclass(frozen=True)
+class Custom(Similarity):
+    """A similarity given as a plain function ``S(state, keys)`` of shape (..., q, d), (..., n, d) -> (..., q, n)."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
+        return self.function(state, keys)
+
+    def __str__(self) -> str:
+        return f"{getattr(self.function, '__name__', 'S')}(x, ξ)"

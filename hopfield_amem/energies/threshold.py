@@ -1,0 +1,127 @@
+"""The threshold τ of ``Simplex``: the root of ``Σ a F′(s − τ) = 1`` in every row, found without sorting."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .separation import Separation, Tsallis
+
+
+def threshold(separation: Separation, score: Tensor, presence: Tensor | None) -> Tensor:
+    """τ of every row, (..., q, n) -> (..., q); rows without a slot get 0. No gradient passes through.
+
+    ``Σ a F′(s − τ)`` falls with τ, and Newton from the left converges monotonically where F′ is convex
+    (α-entmax with α ≤ 2); bisection takes over where it is not.
+    """
+    present = amount(score, presence)
+    low, high = bracket(separation, score, present)
+    return newton(separation, score, present, low, high)
+
+
+def support(separation: Separation, score: Tensor, presence: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """Indices (..., q, width) of the slots that may carry weight, and which of them are no padding; None if not worth it.
+
+    A separation of finite reach gives weight only to scores above ``max anchor − reach``: a few dozen of any number
+    of slots in a sparse row. Everything after this one comparison then works on the narrow matrix.
+    """
+    if not isinstance(separation, Tsallis) or separation.alpha == 1 or score.shape[-1] < 256:
+        return None
+    score = score.detach()
+    low = _finite(anchor(separation, score, amount(score, presence)).amax(-1, keepdim=True))
+    keep = score > low - separation.reach
+    if presence is not None:
+        keep = keep & (presence > 0)
+    counts = keep.sum(-1)
+    if not settled(counts * 4 < score.shape[-1]):
+        return None
+    counts = counts.flatten()
+    row, column = keep.reshape(len(counts), score.shape[-1]).nonzero(as_tuple=True)
+    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    index = row.new_zeros(len(counts), int(counts.max()) if len(counts) else 0)
+    index[row, place] = column
+    held = torch.arange(index.shape[-1], device=row.device) < counts.unsqueeze(-1)
+    return index.reshape(*score.shape[:-1], -1), held.reshape(*score.shape[:-1], -1)
+
+
+def amount(score: Tensor, presence: Tensor | None) -> Tensor | None:
+    """The presence as numbers of the scores' dtype and shape."""
+    return None if presence is None else presence.detach().to(score.dtype).expand(score.shape)
+
+
+def anchor(separation: Separation, score: Tensor, present: Tensor | None) -> Tensor:
+    """Per slot, a τ at which this slot alone already has weight one: ``s − F′⁻¹(1/a)``; −∞ for deleted slots.
+
+    Only the q-exponential has this inverse in closed form; its largest value in a row is a lower bound of τ.
+    """
+    if present is None:
+        return score
+    alpha = separation.alpha if isinstance(separation, Tsallis) else 1.0
+    log_inverse = -torch.where(present > 0, present, 1.0).log()
+    shift = log_inverse if alpha == 1 else torch.expm1((alpha - 1) * log_inverse) / (alpha - 1)
+    return torch.where(present > 0, score - shift, -math.inf)
+
+
+def bracket(separation: Separation, score: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds of τ. Closed for the q-exponential, by doubling for any other separation."""
+    if score.shape[-1] == 0:
+        return (score.sum(-1),) * 2
+    top = score if present is None else torch.where(present > 0, score, -math.inf)
+    top = _finite(top.amax(-1))
+    if isinstance(separation, Tsallis):
+        return _finite(anchor(separation, score, present).amax(-1)), top + separation.reach
+    return _doubled(separation, score, present, top, -1.0), _doubled(separation, score, present, top, 1.0)
+
+
+def newton(separation: Separation, score: Tensor, present: Tensor | None, low: Tensor, high: Tensor) -> Tensor:
+    """Root of ``Σ a F′(s − τ) = 1`` between the bounds, to rounding, by Newton's method safeguarded by bisection."""
+    eps = torch.finfo(score.dtype).eps
+    tau = low
+    for _ in range(100):
+        mass = _mass(separation.slope, score, present, tau) - 1
+        bend = _mass(separation.curvature, score, present, tau)
+        low, high = torch.where(mass >= 0, tau, low), torch.where(mass <= 0, tau, high)
+        step = mass / torch.where(bend > 0, bend, 1.0)
+        guess = tau + torch.where(bend > 0, step, math.inf)
+        guess = torch.where((guess > low) & (guess < high), guess, low + 0.5 * (high - low))
+        scale = eps * tau.abs().clamp_min(1.0)
+        done = (mass.abs() <= 2 * eps) | (high - low <= scale) | ((bend > 0) & (step.abs() <= 0.5 * scale))
+        tau = torch.where(done, tau, guess)
+        if settled(done):
+            break
+    return tau
+
+
+def settled(condition: Tensor) -> bool:
+    """Whether the condition holds everywhere; False while tracing or under vmap, where no value can be read."""
+    if torch.compiler.is_compiling():
+        return False
+    try:
+        return bool(condition.all())
+    except RuntimeError:
+        return False
+
+
+def _mass(function, score: Tensor, present: Tensor | None, tau: Tensor) -> Tensor:
+    term = function(score - tau.unsqueeze(-1))
+    return term.sum(-1) if present is None else torch.where(present > 0, present * term, 0.0).sum(-1)
+
+
+def _doubled(separation: Separation, score: Tensor, present: Tensor | None, start: Tensor, direction: float) -> Tensor:
+    """Step away from ``start``, twice as far each time, until the mass passes one (or the slots end)."""
+    empty = torch.zeros_like(start, dtype=torch.bool) if present is None else (present <= 0).all(-1)
+    bound, width = start + direction, torch.full_like(start, direction)
+    for _ in range(60):
+        excess = direction * (_mass(separation.slope, score, present, bound) - 1)
+        passed = empty | (excess <= 0)
+        if settled(passed):
+            break
+        width = torch.where(passed, width, 2 * width)
+        bound = torch.where(passed, bound, start + width)
+    return bound
+
+
+def _finite(bound: Tensor) -> Tensor:
+    return torch.where(bound == -math.inf, 0.0, bound)

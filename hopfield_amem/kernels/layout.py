@@ -1,0 +1,56 @@
+"""Leading dimensions folded to one batch dimension and back; a memory shared by many queries is never copied."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Layout:
+    """Fold (..., rows, columns) tensors to (batch, rows, columns).
+
+    A leading dimension in which only the queries vary is folded into the rows, so that one memory of shape (n, d)
+    serves queries of any shape as a single large batch of rows. All steps are differentiable views or copies.
+    """
+
+    def __init__(self, state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None, causal: bool):
+        self.tensors = state, keys, values, presence
+        shapes = [t.shape[:-2] for t in (state, keys, values, presence) if t is not None]
+        self.lead = torch.broadcast_shapes(*shapes)
+        self.rows = state.shape[-2]
+        per_query = causal or (presence is not None and presence.ndim > 1 and presence.shape[-2] > 1)
+        memory = [_padded(t.shape[:-2], len(self.lead)) for t in (keys, values, presence) if t is not None]
+        self.shared = [k for k in range(len(self.lead)) if not per_query and all(shape[k] == 1 for shape in memory)]
+        self.kept = [k for k in range(len(self.lead)) if k not in self.shared]
+
+    def folded(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """State (b, rows, e), keys (b, n, e), values (b, n, v) and presence (b, rows or 1, n or 1)."""
+        state, keys, values, presence = self.tensors
+        order = [*self.kept, *self.shared, len(self.lead), len(self.lead) + 1]
+        state = state.expand(*self.lead, *state.shape[-2:]).permute(order)
+        batch = self._count(self.kept)
+        state = state.reshape(batch, self._count(self.shared) * self.rows, state.shape[-1])
+        return state, self._batched(keys, batch), None if values is None else self._batched(values, batch), None if presence is None else self._batched(presence, batch)
+
+    def unfolded(self, result: Tensor) -> Tensor:
+        """(b, rows, columns) -> (..., q, columns)"""
+        order = [*self.kept, *self.shared]
+        result = result.reshape(*(self.lead[k] for k in order), self.rows, result.shape[-1])
+        back = [order.index(k) for k in range(len(order))]
+        return result.permute(*back, len(order), len(order) + 1)
+
+    def _batched(self, tensor: Tensor, batch: int) -> Tensor:
+        """Expand over the kept dimensions (the shared ones have size 1) and join them."""
+        tensor = tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
+        shape = [1 if k in self.shared else size for k, size in enumerate(self.lead)]
+        return tensor.expand(*shape, *tensor.shape[-2:]).reshape(batch, *tensor.shape[-2:])
+
+    def _count(self, dims: list[int]) -> int:
+        count = 1
+        for k in dims:
+            count *= self.lead[k]
+        return count
+
+
+def _padded(shape: torch.Size, length: int) -> list[int]:
+    return [1] * (length - len(shape)) + list(shape)

@@ -1,0 +1,282 @@
+"""Streaming reads over tiles of scores: the numbers of ``reference``, never more than one tile of the association matrix.
+
+All tensors are (batch, rows, columns) and already lifted: ``score = lifted state · lifted key``. With z = s − τ, per
+query a mass m, a baseline u and an offset δ, one backward formula serves every scaling:
+
+    p  = a F′(z)/m          ds = a F″(z) (g − ⟨dO, u⟩)/m − p δ          g = dO vᵀ
+
+    Sum       τ = 0    m = 1      u = 0                      δ = −dQ
+    Log       τ = 0    m = Σ a F  u = 0                      δ = ⟨dO, o⟩ − dQ
+    Exp · Log τ = Q    m = 1      u = o                      δ = −dQ
+    Simplex   τ        m = 1      u = Σ a F″ v / Σ a F″      δ = −dQ
+
+where o is the output, Q the value and dO, dQ their cotangents. FlashAttention's backward is the third row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..energies.scaling import Log, Scaling, Simplex, has_slot, is_exponential
+from ..energies.separation import Separation
+from ..energies.threshold import threshold
+from . import sparse
+
+ELEMENTS = 2**19  # scores alive at once, 2 MiB in float32: fits a core's cache
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a tile needs to know of an energy: F, Q, and, unless scores are inner products, the similarity itself."""
+
+    separation: Separation
+    scaling: Scaling
+    similarity: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    @property
+    def exponential(self) -> bool:
+        """Softmax weights, under ``Log`` or ``Simplex``: normalised by a running maximum."""
+        return is_exponential(self.separation) and isinstance(self.scaling, (Log, Simplex))
+
+    @property
+    def logarithmic(self) -> bool:
+        return isinstance(self.scaling, Log) and not self.exponential
+
+    @property
+    def thresholded(self) -> bool:
+        return isinstance(self.scaling, Simplex) and not self.exponential
+
+    @property
+    def null(self) -> float:
+        """F of the empty slot: 1 where the scaling has one."""
+        return float(isinstance(self.scaling, Log) and self.scaling.null_slot)
+
+    @property
+    def constant(self) -> float:
+        """What ``Q`` exceeds ``log Σ eˢ`` by, for exponential rules."""
+        return 1.0 if isinstance(self.scaling, Simplex) else 0.0
+
+
+@dataclass
+class Rows:
+    """Statistics of every query, (batch, q) or (batch, q, v): output o, value Q, threshold τ, baseline u."""
+
+    output: Tensor
+    value: Tensor
+    tau: Tensor
+    baseline: Tensor
+
+
+@dataclass
+class Memory:
+    """The tensors of a read, already lifted and folded, and how they are cut into tiles."""
+
+    state: Tensor  # (b, q, e)
+    keys: Tensor  # (b, n, e)
+    values: Tensor  # (b, n, v)
+    presence: Tensor | None  # (b, q or 1, n or 1)
+    causal: bool
+    tied: bool  # the values are the leading columns of the keys, and so are their gradients
+    budget: int = ELEMENTS  # scores alive at once
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Batch and query ranges whose tiles fit the budget."""
+        batch, queries = self.state.shape[:2]
+        rows = max(1, min(queries, 512))
+        together = max(1, self.budget // (rows * max(1, min(self.keys.shape[1], 1024))))
+        for b in range(0, batch, together):
+            for i in range(0, queries, rows):
+                yield slice(b, b + together), slice(i, i + rows)
+
+    def tiles(self, b: slice, i: slice) -> Iterator[slice]:
+        """Slot ranges for one block; under causality only up to the last query."""
+        batch, queries = self.state[b, i].shape[:2]
+        width = max(64, self.budget // max(1, batch * queries))
+        last = min(self.keys.shape[1], i.stop) if self.causal else self.keys.shape[1]
+        for j in range(0, last, width):
+            yield slice(j, min(j + width, last))
+
+    def score(self, rule: Rule, b: slice, i: slice, j: slice) -> Tensor:
+        """Scores of a tile, (b, i, j), in fresh memory."""
+        state, keys = self.state[b, i], self.keys[b, j]
+        return torch.bmm(state, keys.mT) if rule.similarity is None else rule.similarity(state, keys)
+
+    def gate(self, b: slice, i: slice, j: slice) -> Tensor | None:
+        """Presence of a tile, broadcastable to (b, i, j), or None when every slot is there."""
+        gate = None
+        if self.presence is not None:
+            gate = self.presence[b]
+            gate = gate[:, i] if gate.shape[1] > 1 else gate
+            gate = gate[:, :, j] if gate.shape[2] > 1 else gate
+        if self.causal and j.stop > i.start + 1:
+            rows = torch.arange(i.start, min(i.stop, self.state.shape[1]), device=self.state.device)
+            past = torch.arange(j.start, j.stop, device=self.state.device) <= rows.unsqueeze(-1)
+            gate = past.unsqueeze(0) if gate is None else gate * past
+        return gate
+
+
+def forward(rule: Rule, memory: Memory, curved: bool) -> Rows:
+    """Output, value and, for the backward pass (``curved``), threshold and baseline of every query."""
+    state, values = memory.state, memory.values
+    batch, queries = state.shape[:2]
+    rows = Rows(
+        state.new_zeros(batch, queries, values.shape[-1]),
+        state.new_zeros(batch, queries),
+        state.new_zeros((batch, queries) if rule.thresholded else (0,)),
+        state.new_zeros((batch, queries, values.shape[-1]) if rule.thresholded and curved else (0,)),
+    )
+    one = _softmax if rule.exponential else _threshold if rule.thresholded else _plain
+    for b, i in memory.blocks():
+        one(rule, memory, rows, b, i)
+    return rows
+
+
+def _plain(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice) -> None:
+    output, total = rows.output[b, i], rows.value[b, i]
+    for j in memory.tiles(b, i):
+        s, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
+        total += gated(rule.separation(s), gate).sum(-1)
+        output.baddbmm_(gated(rule.separation.slope(s), gate), memory.values[b, j])
+    if rule.logarithmic:
+        total += rule.null
+        output /= torch.where(total > 0, total, 1.0).unsqueeze(-1)
+        total.log_()  # an empty row holds −∞
+
+
+def _softmax(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice) -> None:
+    output = rows.output[b, i]
+    top = torch.full_like(rows.value[b, i].unsqueeze(-1), 0.0 if rule.null else -math.inf)
+    total = torch.full_like(top, rule.null)
+    for j in memory.tiles(b, i):
+        s, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
+        if gate is not None:
+            s.masked_fill_(gate == 0, -math.inf)
+        higher = torch.maximum(top, s.amax(-1, keepdim=True))
+        level = torch.where(higher == -math.inf, 0.0, higher)
+        fade = torch.exp(top - level)
+        terms = s.sub_(level).exp_()
+        terms = terms if gate is None or gate.dtype == torch.bool else terms.mul_(gate)
+        total.mul_(fade).add_(terms.sum(-1, keepdim=True))
+        output.mul_(fade).baddbmm_(terms, memory.values[b, j])
+        top = higher
+    output /= torch.where(total > 0, total, 1.0)
+    rows.value[b, i] = (torch.where(total > 0, top, 0.0) + total.log() + rule.constant).squeeze(-1)
+
+
+def _threshold(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice) -> None:
+    found = sparse.candidates(rule, memory, b, i)
+    if found is not None:
+        return sparse.forward(rule, memory, rows, found, b, i)
+    tau, alive = _dense_threshold(rule, memory, b, i)
+    bend = torch.zeros_like(tau)
+    for j in memory.tiles(b, i):
+        z, gate = memory.score(rule, b, i, j).sub_(tau.unsqueeze(-1)), memory.gate(b, i, j)
+        rows.value[b, i] += gated(rule.separation(z), gate).sum(-1)
+        rows.output[b, i].baddbmm_(gated(rule.separation.slope(z), gate), memory.values[b, j])
+        if rows.baseline.numel():
+            curvature = gated(rule.separation.curvature(z), gate)
+            bend += curvature.sum(-1)
+            rows.baseline[b, i].baddbmm_(curvature, memory.values[b, j])
+    rows.tau[b, i] = tau
+    rows.value[b, i] = torch.where(alive, rows.value[b, i] + tau, -math.inf)
+    if rows.baseline.numel():
+        rows.baseline[b, i] /= torch.where(bend > 0, bend, 1.0).unsqueeze(-1)
+
+
+def _dense_threshold(rule: Rule, memory: Memory, b: slice, i: slice) -> tuple[Tensor, Tensor]:
+    """τ, and which queries have a slot, from the full rows of a few queries at a time: at most 16 tiles, or one row."""
+    batch, queries = memory.state[b, i].shape[:2]
+    together = max(1, 16 * memory.budget // max(1, batch * memory.keys.shape[1]))
+    every, taus, alive = slice(0, memory.keys.shape[1]), [], []
+    for start in range(i.start, i.start + queries, together):
+        part = slice(start, min(start + together, i.start + queries))
+        scores, gate = memory.score(rule, b, part, every), memory.gate(b, part, every)
+        taus.append(threshold(rule.separation, scores, gate))
+        alive.append(has_slot(scores, gate))
+    return torch.cat(taus, -1), torch.cat(alive, -1)
+
+
+def backward(rule: Rule, memory: Memory, rows: Rows, cotangent: Tensor, pulled: Tensor | None):
+    """Gradients of states, keys, values (added to those of the keys when tied) and presence, from dO and dQ."""
+    d_state, d_keys = torch.zeros_like(memory.state), _zeros(memory.keys)
+    d_values = d_keys[..., : memory.values.shape[-1]] if memory.tied else _zeros(memory.values)
+    d_presence = None if memory.presence is None or memory.presence.dtype == torch.bool else _zeros(memory.presence)
+    for b, i in memory.blocks():
+        grad, tau, mass, base, offset = _statistics(rule, rows, cotangent, pulled, b, i)
+        for j in memory.tiles(b, i):
+            z, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
+            z = z if tau is None else z.sub_(tau)
+            if d_presence is None and rule.similarity is None:
+                hits = sparse.hits(rule, z, gate)
+                if hits is not None:
+                    sparse.backward(rule, memory, (d_state, d_keys, d_values), (z, gate, grad, mass, base, offset), hits, (b, i, j))
+                    continue
+            lean = torch.bmm(grad, memory.values[b, j].mT)
+            lean = lean if base is None else lean.sub_(base)
+            slope = rule.separation.slope(z)
+            if d_presence is not None:
+                amount = (slope * lean - (0.0 if offset is None else rule.separation(z) * offset)) * mass
+                _add(d_presence, torch.where(gate > 0, amount, 0.0), b, i, j)
+            weight = gated(slope, gate).mul(mass)
+            d_score = gated(rule.separation.curvature(z), gate).mul(lean).mul_(mass)
+            d_score = d_score if offset is None else d_score.sub_(weight * offset)
+            d_values[b, j].baddbmm_(weight.mT, grad)
+            _pull_back(rule, memory, d_score, (d_state, d_keys), b, i, j)
+    return d_state, d_keys, None if memory.tied else d_values, d_presence
+
+
+def _statistics(rule: Rule, rows: Rows, cotangent: Tensor, pulled: Tensor | None, b: slice, i: slice):
+    """dO, τ, 1/m, ⟨dO, u⟩ and δ of a block's queries, each (b, i, 1) and None where it is zero."""
+    grad, tau, mass, base = cotangent[b, i], None, 1.0, None
+    offset = None if pulled is None else -pulled[b, i].unsqueeze(-1)
+    if rule.exponential:
+        tau = rows.value[b, i].unsqueeze(-1) - rule.constant
+        tau = torch.where(tau == -math.inf, 0.0, tau)
+        base = (grad * rows.output[b, i]).sum(-1, keepdim=True)
+    elif rule.thresholded:
+        tau = rows.tau[b, i].unsqueeze(-1)
+        base = (grad * rows.baseline[b, i]).sum(-1, keepdim=True)
+    elif rule.logarithmic:
+        value = rows.value[b, i].unsqueeze(-1)
+        mass = torch.where(value == -math.inf, 0.0, torch.exp(-value))
+        through = (grad * rows.output[b, i]).sum(-1, keepdim=True)
+        offset = through if offset is None else through + offset
+    return grad, tau, mass, base, offset
+
+
+def _pull_back(rule: Rule, memory: Memory, d_score: Tensor, grads: tuple[Tensor, Tensor], b: slice, i: slice, j: slice) -> None:
+    """Add a tile's score gradient to the gradients of its states and keys."""
+    state, keys, (d_state, d_keys) = memory.state[b, i], memory.keys[b, j], grads
+    if rule.similarity is None:
+        d_state[b, i].baddbmm_(d_score, keys)
+        d_keys[b, j].baddbmm_(d_score.mT, state)
+        return
+    _, pullback = torch.func.vjp(rule.similarity, state, keys)
+    to_state, to_keys = pullback(d_score)
+    d_state[b, i] += to_state
+    d_keys[b, j] += to_keys
+
+
+def gated(term: Tensor, gate: Tensor | None) -> Tensor:
+    """``a · term``; exactly 0 for a deleted slot, whatever its term."""
+    if gate is None:
+        return term
+    term = term.masked_fill(gate == 0, 0.0)
+    return term if gate.dtype == torch.bool else term.mul_(gate)
+
+
+def _add(total: Tensor, tile: Tensor, b: slice, i: slice, j: slice) -> None:
+    """Sum a (b, i, j) tile into a tensor that may be broadcast along queries or slots."""
+    target = total[b]
+    target = target[:, i] if target.shape[1] > 1 else target
+    target = target[:, :, j] if target.shape[2] > 1 else target
+    target += tile.sum_to_size(target.shape)
+
+
+def _zeros(tensor: Tensor) -> Tensor:
+    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=tensor.device)
