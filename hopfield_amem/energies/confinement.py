@@ -96,7 +96,7 @@ class Hypercube(Confinement):
 
     def minimise(self, pull, mass, state):
         if isinstance(mass, (int, float)) and mass == 0:
-            return torch.where(pull == 0, state, pull.sign())
+            return torch.where(pull == 0, state, torch.where(pull.isnan(), pull, pull.sign()))
         return torch.where(mass > 0, (pull / torch.where(mass > 0, mass, 1.0)).clamp(-1, 1), state)
 
     def project(self, state):

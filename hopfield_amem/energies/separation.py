@@ -178,15 +178,13 @@ class Tsallis(Separation):
 
     def _power(self, score: Tensor, exponent: float) -> Tensor:
         """``[1 + (α−1)s]₊^exponent``, exactly 0 outside the support whatever the exponent's sign."""
+        if exponent >= 1 and self.alpha >= 1.1:
+            return (1 + (self.alpha - 1) * score).relu() ** exponent
         inside = score > -self.reach
-        base = 1 + (self.alpha - 1) * torch.where(inside, score, 0.0)
         if exponent == 0:
-            raised = torch.ones_like(base)
-        elif exponent in (0.5, 1, 2, 3):
-            raised = base.sqrt() if exponent == 0.5 else base ** int(exponent)
-        else:
-            raised = torch.exp(exponent * torch.log1p((self.alpha - 1) * torch.where(inside, score, 0.0)))
-        return torch.where(inside, raised, 0.0)
+            return inside.to(score.dtype)
+        base = torch.log1p((self.alpha - 1) * torch.where(inside, score, 0.0))  # accurate as α → 1
+        return torch.where(inside, torch.exp(exponent * base), 0.0)
 
     def __call__(self, score: Tensor) -> Tensor:
         if self.alpha == 1:

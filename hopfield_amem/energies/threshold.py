@@ -24,13 +24,19 @@ def threshold(separation: Separation, score: Tensor, presence: Tensor | None) ->
 def support(separation: Separation, score: Tensor, presence: Tensor | None) -> tuple[Tensor, Tensor] | None:
     """Indices (..., q, width) of the slots that may carry weight, and which of them are no padding; None if not worth it.
 
-    A separation of finite reach gives weight only to scores above ``max anchor − reach``: a few dozen of any number
-    of slots in a sparse row. Everything after this one comparison then works on the narrow matrix.
+    A separation of finite reach gives weight only to scores above ``τ − reach``: a few dozen of any number of slots in
+    a sparse row. A part of the slots already gives a lower bound of τ; after one comparison with it everything works
+    on the narrow matrix.
     """
     if not isinstance(separation, Tsallis) or separation.alpha == 1 or score.shape[-1] < 256:
         return None
     score = score.detach()
-    low = _finite(anchor(separation, score, amount(score, presence)).amax(-1, keepdim=True))
+    present = amount(score, presence)
+    low = _finite(anchor(separation, score, present).amax(-1, keepdim=True))
+    some = slice(0, 4096)
+    part = threshold(separation, score[..., some], None if present is None else present[..., some])
+    held = torch.ones_like(low, dtype=torch.bool) if present is None else (present[..., some] > 0).any(-1, keepdim=True)
+    low = torch.where(held, torch.maximum(low, part.unsqueeze(-1)), low)
     keep = score > low - separation.reach
     if presence is not None:
         keep = keep & (presence > 0)
@@ -76,18 +82,24 @@ def bracket(separation: Separation, score: Tensor, present: Tensor | None) -> tu
 
 
 def newton(separation: Separation, score: Tensor, present: Tensor | None, low: Tensor, high: Tensor) -> Tensor:
-    """Root of ``Σ a F′(s − τ) = 1`` between the bounds, to rounding, by Newton's method safeguarded by bisection."""
+    """Root of ``Σ a F′(s − τ) = 1`` between the bounds, to rounding, by Newton's method safeguarded by bisection.
+
+    For the q-exponential Newton solves ``(Σ a F′)^(α−1) = 1`` instead: that power is a norm of an affine function of τ,
+    nearly linear, so that rows with thousands of slots in their support take a few steps, too.
+    """
     eps = torch.finfo(score.dtype).eps
+    power = min(1.0, separation.alpha - 1) if isinstance(separation, Tsallis) and separation.alpha > 1 else 1.0
     tau = low
-    for _ in range(100):
-        mass = _mass(separation.slope, score, present, tau) - 1
+    for _ in range(40 if torch.compiler.is_compiling() else 100):
+        mass = _mass(separation.slope, score, present, tau)
         bend = _mass(separation.curvature, score, present, tau)
-        low, high = torch.where(mass >= 0, tau, low), torch.where(mass <= 0, tau, high)
-        step = mass / torch.where(bend > 0, bend, 1.0)
+        low, high = torch.where(mass >= 1, tau, low), torch.where(mass <= 1, tau, high)
+        excess = mass - 1 if power == 1 else -mass * torch.expm1(-power * mass.log()) / power
+        step = excess / torch.where(bend > 0, bend, 1.0)
         guess = tau + torch.where(bend > 0, step, math.inf)
         guess = torch.where((guess > low) & (guess < high), guess, low + 0.5 * (high - low))
         scale = eps * tau.abs().clamp_min(1.0)
-        done = (mass.abs() <= 2 * eps) | (high - low <= scale) | ((bend > 0) & (step.abs() <= 0.5 * scale))
+        done = ((mass - 1).abs() <= 2 * eps) | (high - low <= scale) | ((bend > 0) & (step.abs() <= 0.5 * scale))
         tau = torch.where(done, tau, guess)
         if settled(done):
             break

@@ -1,5 +1,6 @@
 """HOW FAST: the same numbers at several speeds. ``retrieve`` is the door; ``explain`` says which path it takes."""
 
-from .retrieve import Explanation, engine, explain, retrieve
+from .nearest import nearest
+from .retrieve import Explanation, computation, engine, explain, retrieve
 
-__all__ = ["Explanation", "engine", "explain", "retrieve"]
+__all__ = ["Explanation", "computation", "engine", "explain", "nearest", "retrieve"]

@@ -48,7 +48,7 @@ class Chunked:
         return self.energy_spec.averaged(summed[..., :-1], summed[..., -1:])
 
     def energy(self, state: Tensor) -> Tensor:
-        value = self._stream(state, None, 1)[1]
+        value = self._stream(state, None, 1, tiles.VALUE)[1]
         return self.energy_spec.confinement(state) - value / self.energy_spec.inverse_temperature(1)
 
     def force(self, state: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Chunked:
             pull, mass = pull[..., :-1], pull[..., -1:]
         return pull if self.origin is None else pull + mass * self.origin, mass, value
 
-    def _stream(self, state: Tensor, values: Tensor | None, width: int) -> tuple[Tensor, Tensor]:
+    def _stream(self, state: Tensor, values: Tensor | None, width: int, needs: int = 0) -> tuple[Tensor, Tensor]:
         """``Σ p v`` (``Σ p`` times the leading ``width`` lifted columns without values) and Q: (..., q, columns), (..., q)"""
         energy, beta = self.energy_spec, self.energy_spec.inverse_temperature(2)
         state = state if self.origin is None else state - self.origin
@@ -78,8 +78,9 @@ class Chunked:
         else:
             lifted = torch.cat([state, torch.ones_like(state[..., :1]) * beta], -1)
         layout = Layout(lifted, self.lifted, values, self.presence, self.causal)
+        needs |= tiles.BASELINE if torch.is_grad_enabled() else 0
         function = Read if torch.compiler.is_compiling() else ReadTangent
-        output, value, *_ = function.apply(*layout.folded(), energy.name, width, self.causal, torch.is_grad_enabled())
+        output, value, *_ = function.apply(*layout.folded(), energy.name, width, self.causal, needs)
         return layout.unfolded(output), layout.unfolded(value.unsqueeze(-1)).squeeze(-1)
 
     def _medians(self, state: Tensor) -> Tensor:
@@ -111,20 +112,20 @@ class _Warmed:
 
 @torch.library.custom_op("hopfield_amem::read", mutates_args=())
 def read(
-    state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None, rule: str, width: int, causal: bool, curved: bool
+    state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None, rule: str, width: int, causal: bool, needs: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Output, value Q, threshold and baseline of every query. ``values=None`` reads the leading ``width`` key columns."""
     known, memory = _rule(rule), _memory(state, keys, values, presence, rule, width, causal)
-    rows = fused.forward(known, memory) if fused.serves(known, memory) else tiles.forward(known, memory, curved)
+    rows = fused.forward(known, memory) if fused.serves(known, memory) else tiles.forward(known, memory, needs)
     return rows.output, rows.value, rows.tau, rows.baseline
 
 
 @read.register_fake
-def _(state, keys, values, presence, rule, width, causal, curved):
+def _(state, keys, values, presence, rule, width, causal, needs):
     columns, shape = width if values is None else values.shape[-1], state.shape[:2]
     solved = _rule(rule).thresholded
     output, value = state.new_empty(*shape, columns), state.new_empty(shape)
-    return output, value, state.new_empty(shape if solved else (0,)), state.new_empty((*shape, columns) if solved and curved else (0,))
+    return output, value, state.new_empty(shape if solved else (0,)), state.new_empty((*shape, columns) if solved and needs & tiles.BASELINE else (0,))
 
 
 @torch.library.custom_op("hopfield_amem::read_backward", mutates_args=())
@@ -154,8 +155,8 @@ class Read(torch.autograd.Function):
     """``(output, Q)`` of a read, with first derivatives in bounded memory."""
 
     @staticmethod
-    def forward(state, keys, values, presence, rule, width, causal, curved):
-        return read(state, keys, values, presence, rule, width, causal, curved)
+    def forward(state, keys, values, presence, rule, width, causal, needs):
+        return read(state, keys, values, presence, rule, width, causal, needs)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

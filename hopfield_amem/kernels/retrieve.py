@@ -54,7 +54,7 @@ def retrieve(
     spec = energy.read if isinstance(energy, Memory) else energy
     _check(spec, query, keys, values, (presence, causal), steps)
     named = {"query": query, "keys": keys, "values": values}
-    dtype, (query, keys, values) = _common_dtype(query, keys, values)
+    dtype, (query, keys, values) = computation(query, keys, values)
     read = engine(spec, query, keys, presence=presence, causal=causal, backend=backend)
     state = query
     for _ in range(steps if values is None else steps - 1):
@@ -115,7 +115,7 @@ def _check(energy: ReadEnergy, query: Tensor, keys: Tensor, values: Tensor | Non
         checks.step(energy)
 
 
-def _common_dtype(*tensors: Tensor | None) -> tuple[torch.dtype, list]:
+def computation(*tensors: Tensor | None) -> tuple[torch.dtype, list]:
     """Dtype of the result, and the tensors in the dtype of the computation: autocast's choice, at least float32 inside."""
     given = [t for t in tensors if t is not None]
     device = given[0].device.type

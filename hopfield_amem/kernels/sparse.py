@@ -16,44 +16,55 @@ if TYPE_CHECKING:
 
 
 def candidates(rule: Rule, memory: Memory, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """Slot, score and presence (rows, width) of all that may carry weight under ``Simplex``, and the lower bounds of τ.
+    """Slot, score and presence (rows, width) of all that carry weight under ``Simplex``, and τ (rows).
 
-    One pass: a slot can be dropped as soon as its score lies a reach below the best lower bound of τ seen so far.
-    None when F has no finite reach or when too many slots remain (the caller then works densely).
+    One pass. The τ of the slots seen so far bounds the final one from below, so a slot whose score lies a reach below
+    it can be dropped for good. None when F has no finite reach or when too many slots remain (the caller then works
+    densely).
     """
     if not isinstance(rule.separation, Tsallis) or not math.isfinite(rule.separation.reach):
         return None
     batch, queries = memory.state[b, i].shape[:2]
     low = memory.state.new_full((batch, queries), -math.inf)
-    kept: list[tuple[Tensor, ...]] = []
+    found, solved_at = _nothing(memory), 0
     for j in memory.tiles(b, i):
         score, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
         present = amount(score, gate)
-        level = anchor(rule.separation, score, present)
-        low = torch.maximum(low, level.amax(-1))
+        low = torch.maximum(low, anchor(rule.separation, score, present).amax(-1))
         keep = score > low.unsqueeze(-1) - rule.separation.reach
         keep = keep if gate is None else keep & (gate > 0)
         where = keep.nonzero(as_tuple=True)
-        kept.append((where[0] * queries + where[1], where[2] + j.start, score[where], torch.ones_like(score[where]) if present is None else present[where]))
-        if sum(len(part[0]) for part in kept) > 2 * memory.budget:
-            return None
-    row, slot, score, present = (torch.cat(parts) for parts in zip(*kept, strict=True)) if kept else _nothing(memory)
-    low = torch.where(low == -math.inf, 0.0, low).flatten()
-    near = score > low[row] - rule.separation.reach
-    packed = _packed(row[near], batch * queries, (slot[near], score[near], present[near]))
-    return None if packed[0].numel() > 2 * memory.budget else (*packed, low)
+        fresh = where[0] * queries + where[1], where[2] + j.start, score[where], torch.ones_like(score[where]) if present is None else present[where]
+        found = tuple(torch.cat(pair) for pair in zip(found, fresh, strict=True))
+        if len(found[0]) > 2 * solved_at + 8 * batch * queries:
+            found, low = _pruned(rule, found, low)
+            solved_at = len(found[0])
+            if solved_at > memory.budget:
+                return None
+    found, low = _pruned(rule, found, low)
+    slot, score, present = _packed(found[0], low.numel(), found[1:])
+    return None if slot.numel() > 2 * memory.budget else (slot, score, present, low.flatten())
+
+
+def _pruned(rule: Rule, found: tuple[Tensor, ...], low: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The slots that carry weight among those found, and their τ: a lower bound of the τ of all slots."""
+    _, score, present = _packed(found[0], low.numel(), found[1:])
+    bound = torch.where(low == -math.inf, 0.0, low).flatten()
+    high = score.amax(-1).clamp_min(-torch.finfo(score.dtype).max) if score.shape[-1] else bound
+    held = present.sum(-1) > 0
+    tau = newton(rule.separation, score, present, bound, torch.where(held, high + rule.separation.reach, bound))
+    near = found[2] > tau[found[0]] - rule.separation.reach
+    return tuple(column[near] for column in found), torch.where(held.view_as(low), tau.view_as(low), low)
 
 
 def forward(rule: Rule, memory: Memory, rows: Rows, found: tuple[Tensor, ...], b: slice, i: slice) -> None:
-    """Solve τ on the candidates alone and read their values."""
-    slot, score, present, low = found
-    high = score.amax(-1, keepdim=True).clamp_min(-torch.finfo(score.dtype).max).squeeze(-1) if score.shape[-1] else low
-    high = torch.where(present.sum(-1) > 0, high + rule.separation.reach, low)
-    tau = newton(rule.separation, score, present, low, high)
-    z, shape = score - tau.unsqueeze(-1), rows.value[b, i].shape
+    """Read from the slots that carry weight alone."""
+    slot, score, present, tau = found
+    held, shape = present.sum(-1) > 0, rows.value[b, i].shape
+    tau = torch.where(held, tau, 0.0)
+    z = score - tau.unsqueeze(-1)
     rows.tau[b, i] = tau.view(shape)
-    value = tau + (present * rule.separation(z)).sum(-1)
-    rows.value[b, i] = torch.where(present.sum(-1) > 0, value, -math.inf).view(shape)
+    rows.value[b, i] = torch.where(held, tau + (present * rule.separation(z)).sum(-1), -math.inf).view(shape)
     _gather(rows.output[b, i], present * rule.separation.slope(z), slot, memory.values[b], memory.budget)
     if rows.baseline.numel():
         bend = present * rule.separation.curvature(z)

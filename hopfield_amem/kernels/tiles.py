@@ -28,6 +28,7 @@ from ..energies.threshold import threshold
 from . import sparse
 
 ELEMENTS = 2**19  # scores alive at once, 2 MiB in float32: fits a core's cache
+VALUE, BASELINE = 1, 2  # what a read needs beside its output: Q for an energy, u for a backward pass
 
 
 @dataclass(frozen=True)
@@ -120,27 +121,33 @@ class Memory:
         return gate
 
 
-def forward(rule: Rule, memory: Memory, curved: bool) -> Rows:
-    """Output, value and, for the backward pass (``curved``), threshold and baseline of every query."""
+def forward(rule: Rule, memory: Memory, needs: int) -> Rows:
+    """Output, value and threshold of every query; the baseline, and the value under ``Sum``, where they are needed."""
     state, values = memory.state, memory.values
     batch, queries = state.shape[:2]
     rows = Rows(
         state.new_zeros(batch, queries, values.shape[-1]),
         state.new_zeros(batch, queries),
         state.new_zeros((batch, queries) if rule.thresholded else (0,)),
-        state.new_zeros((batch, queries, values.shape[-1]) if rule.thresholded and curved else (0,)),
+        state.new_zeros((batch, queries, values.shape[-1]) if rule.thresholded and needs & BASELINE else (0,)),
     )
-    one = _softmax if rule.exponential else _threshold if rule.thresholded else _plain
     for b, i in memory.blocks():
-        one(rule, memory, rows, b, i)
+        if rule.exponential:
+            _softmax(rule, memory, rows, b, i)
+        elif rule.thresholded:
+            _threshold(rule, memory, rows, b, i)
+        else:
+            _plain(rule, memory, rows, b, i, needs)
     return rows
 
 
-def _plain(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice) -> None:
+def _plain(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice, needs: int) -> None:
     output, total = rows.output[b, i], rows.value[b, i]
+    valued = rule.logarithmic or bool(needs & VALUE)
     for j in memory.tiles(b, i):
         s, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
-        total += gated(rule.separation(s), gate).sum(-1)
+        if valued:
+            total += gated(rule.separation(s), gate).sum(-1)
         output.baddbmm_(gated(rule.separation.slope(s), gate), memory.values[b, j])
     if rule.logarithmic:
         total += rule.null

@@ -1,0 +1,77 @@
+"""What a descent returns: the state and, for every query, the evidence for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..energies import Dot, Euclidean, Exp, Free, Log, Quadratic, ReadEnergy, Simplex, Tsallis
+from ..kernels import nearest
+
+
+@dataclass(frozen=True)
+class Descended:
+    """A state at rest (or out of steps), with a certificate per query. Nothing here is an error: read ``converged``.
+
+    Attributes:
+        state: (..., q, d).
+        energy: E at the state, (..., q), without gradient. +inf where no slot is in reach.
+        steps: steps this query took before it came to rest, (..., q). For ``Flow``, evaluations of the energy gradient.
+        residual: ``‖x_{t+1} − x_t‖ / ‖x_{t+1}‖`` of its last step (for ``Flow`` ``‖∇E‖ / ‖x‖`` at the end), (..., q).
+        converged: residual ≤ tolerance, (..., q).
+        margin: similarity of the nearest stored pattern minus that of the second nearest, at the state, (..., q):
+            Ramsauer et al.'s separation Δ, or None where the energy has no similarity.
+        bound: upper bound on the distance of the next settled state to the nearest stored pattern, (..., q), or None where the
+            theory gives none. For exponential weights ``2M x/(1 + x)`` with ``x = (N − 1) e^(−βΔ)`` and
+            ``M = max ‖ξ‖``, at most the ``2M(N − 1) e^(−βΔ)`` of Ramsauer et al. 2020, Theorem 5. For α-entmax 0 as soon
+            as ``βΔ ≥ 1/(α − 1)``: exact retrieval (Santos et al. 2024, arXiv 2411.08590), else the trivial 2M.
+        trajectory: states after 0, 1, … steps, (steps + 1, ..., q, d), when recorded.
+        energies: their energies, (steps + 1, ..., q), when recorded.
+    """
+
+    state: Tensor
+    energy: Tensor
+    steps: Tensor
+    residual: Tensor
+    converged: Tensor
+    margin: Tensor | None = None
+    bound: Tensor | None = None
+    trajectory: Tensor | None = None
+    energies: Tensor | None = None
+
+    def __str__(self) -> str:
+        share = float(self.converged.float().mean()) if self.converged.numel() else 1.0
+        text = f"{share:.0%} of {self.converged.numel()} queries converged, {float(self.steps.float().mean()):.1f} steps, mean energy {float(self.energy.mean()):.4g}"
+        return text if self.bound is None else f"{text}, retrieval error at most {float(self.bound.max()):.2g}"
+
+
+@torch.no_grad()
+def certify(energy: ReadEnergy | Callable, state: Tensor, keys: Tensor, presence: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Margin and retrieval-error bound of every state, None where the theory gives none."""
+    if not isinstance(energy, ReadEnergy) or keys.shape[-2] == 0:
+        return None, None
+    top, _ = nearest(energy, state, keys, presence=presence, count=2)
+    margin = top[..., 0] - top[..., 1] if top.shape[-1] > 1 else torch.full_like(top[..., 0], math.inf)
+    margin = torch.where(top[..., 0] == -math.inf, math.nan, torch.where(margin.isnan(), math.inf, margin))
+    return margin, _bound(energy, margin, keys)
+
+
+def _bound(energy: ReadEnergy, margin: Tensor, keys: Tensor) -> Tensor | None:
+    averages = (isinstance(energy.similarity, Dot) and isinstance(energy.confinement, Quadratic)) or (
+        isinstance(energy.similarity, Euclidean) and isinstance(energy.confinement, Free)
+    )
+    if not averages or not energy.scaling.normalised(energy.separation):
+        return None
+    origin = energy.similarity.origin(keys)
+    radius = (keys if origin is None else keys - origin).norm(dim=-1).amax(-1, keepdim=True)
+    gap = energy.inverse_temperature(1) * margin
+    if isinstance(energy.separation, Exp) and isinstance(energy.scaling, (Log, Simplex)):
+        others = math.log(max(keys.shape[-2] - 1, 0) or math.ulp(0.0))
+        return 2 * radius * torch.sigmoid(others - gap)
+    if isinstance(energy.separation, Tsallis):
+        return torch.where(gap >= energy.separation.reach, 0.0, 2 * radius)
+    return None

@@ -1,0 +1,103 @@
+"""Continuous descent ``dx/dt = −∇E(x)``, integrated by torchdiffeq with any of its methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..energies import ReadEnergy, checks
+from .certificate import Descended
+from .loop import Energy, Landscape
+
+
+@dataclass(frozen=True)
+class Flow:
+    """``dx/dt = −∇E(x)``, kept on the confinement's tangent, from t = 0 to ``time``.
+
+    Args:
+        time: how long, > 0. The slowest direction of a settled ``Dot`` energy decays about like ``e^(−t)``.
+        method: any method of ``torchdiffeq.odeint``: "dopri5" (adaptive), "rk4", "euler", …
+        options: keyword arguments of ``odeint`` (rtol, atol, options, …), and two of ours: ``adjoint=True`` differentiates by the
+            adjoint equation, in memory independent of the steps; ``points=k`` records the state at k equally spaced times.
+        tolerance: ``‖∇E‖ / ‖x‖`` below which a query counts as converged.
+
+    Fixed-step methods treat every query on its own. Adaptive ones share their step sizes, which are chosen so that each
+    single query meets the tolerance: neighbours change a result only within rtol and atol.
+    """
+
+    time: float = 20.0
+    method: str = "dopri5"
+    options: tuple[tuple[str, object], ...] | dict | None = None
+    tolerance: float = 1e-3
+
+    def __post_init__(self):
+        if not self.time > 0:
+            raise ValueError(f"time must be positive, got {self.time!r}.")
+        if isinstance(self.options, dict):
+            object.__setattr__(self, "options", tuple(self.options.items()))
+
+    def __call__(self, energy: Energy, state: Tensor, keys: Tensor, *, presence: Tensor | None = None, backend: str = "auto") -> Descended:
+        """Descend from ``state`` (..., q, d) among ``keys`` (..., n, d), or whatever memories the energy function takes.
+
+        Raises:
+            ValueError, TypeError: inputs that do not fit, an energy that is unbounded below, a method torchdiffeq does not know, or
+                an adaptive method whose steps collapse (by default after 2000) because the energy's gradient jumps.
+        """
+        if isinstance(energy, ReadEnergy):
+            checks.bounded(energy, keys)
+        landscape = Landscape(energy, state, keys, presence, backend)
+        field = _Field(landscape)
+        options = dict(self.options or ())
+        points = int(options.pop("points", 0))  # type: ignore[call-overload]
+        times = torch.linspace(0, self.time, max(2, points), dtype=landscape.start.dtype, device=state.device)
+        path = self._integrate(field, times, options, landscape)
+        last = landscape.project(path[-1])
+        with torch.no_grad():
+            residual = field(times[-1], last).norm(dim=-1) / last.norm(dim=-1).clamp_min(torch.finfo(last.dtype).tiny)
+        steps = torch.full(last.shape[:-1], field.evaluations, device=last.device)
+        return landscape.descended(last, steps, residual, self.tolerance, list(path.detach()) if points else [])
+
+    def _integrate(self, field: _Field, times: Tensor, options: dict, landscape: Landscape) -> Tensor:
+        import torchdiffeq
+        from torchdiffeq._impl.odeint import SOLVERS
+
+        if self.method not in SOLVERS:
+            raise ValueError(f"torchdiffeq has no method {self.method!r}; it knows {', '.join(SOLVERS)}.")
+        adjoint = bool(options.pop("adjoint", False))
+        solver_options: dict = dict(options.pop("options", None) or {})
+        if SOLVERS[self.method].__mro__[1].__name__ != "FixedGridODESolver":
+            solver_options = {"norm": _worst_query, "max_num_steps": 2000} | solver_options
+        if adjoint:
+            moving = [landscape.keys, landscape.presence, getattr(landscape.spec, "beta", None)]
+            moving += list(landscape.spec.parameters()) if isinstance(landscape.spec, nn.Module) else []
+            params = tuple(p for p in moving if isinstance(p, Tensor) and p.requires_grad)
+            options |= {"adjoint_params": params, "adjoint_options": {"norm": "seminorm"}}
+        solve = torchdiffeq.odeint_adjoint if adjoint else torchdiffeq.odeint
+        try:
+            return solve(field, landscape.start, times, method=self.method, options=solver_options, **options)  # type: ignore[return-value]
+        except AssertionError as error:  # torchdiffeq's way of saying that its step size collapsed
+            raise ValueError(
+                f"The adaptive method {self.method!r} gave up ({error}): this energy's gradient jumps (compact support, corners of a cube, an L1 distance). "
+                "Use a fixed-step method, Flow(method='euler', options={'options': {'step_size': 0.1}}), or GradientDescent."
+            ) from None
+
+
+class _Field(nn.Module):
+    """``−∇E``, tangent to the confinement."""
+
+    def __init__(self, landscape: Landscape):
+        super().__init__()
+        self.landscape, self.evaluations = landscape, 0
+
+    def forward(self, time: Tensor, state: Tensor) -> Tensor:
+        self.evaluations += 1
+        velocity = -self.landscape.gradient(state)
+        spec = self.landscape.spec
+        return spec.confinement.tangent(state, velocity) if isinstance(spec, ReadEnergy) else velocity
+
+
+def _worst_query(error: Tensor) -> Tensor:
+    """Root mean square over the features of the worst query: no query hides behind its neighbours."""
+    return error.square().mean(-1).sqrt().max() if error.ndim else error.abs()
