@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy, checks
+from ..kernels import full_precision
 from .certificate import Descended
 from .loop import Landscape, check_options, descend
 
@@ -53,12 +54,13 @@ class FixedPoint:
         landscape = Landscape(energy, state, keys, presence, backend)
         assert landscape.engine is not None
         settle = landscape.engine.settle
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "recompute"):
-            state, taken, residual, path = descend(landscape, settle, self.steps, self.tolerance, self.record)
-        if self.gradient == "implicit" and torch.is_grad_enabled():
-            _warn_unconverged(residual, max(self.tolerance, 1e-3))
-            state = _attach(settle, state)
-        return landscape.descended(state, taken, residual, self.tolerance, path)
+        with full_precision(state):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "recompute"):
+                state, taken, residual, path = descend(landscape, settle, self.steps, self.tolerance, self.record)
+            if self.gradient == "implicit" and torch.is_grad_enabled():
+                _warn_unconverged(residual, max(self.tolerance, 1e-3))
+                state = _attach(settle, state)
+            return landscape.descended(state, taken, residual, self.tolerance, path)
 
 
 def _attach(settle, state: Tensor) -> Tensor:

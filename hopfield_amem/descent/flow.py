@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..energies import ReadEnergy, checks
+from ..kernels import full_precision
 from .certificate import Descended
 from .loop import Energy, Landscape
 
@@ -48,16 +49,17 @@ class Flow:
         if isinstance(energy, ReadEnergy):
             checks.bounded(energy, keys)
         landscape = Landscape(energy, state, keys, presence, backend)
-        field = _Field(landscape)
-        options = dict(self.options or ())
-        points = int(options.pop("points", 0))  # type: ignore[call-overload]
-        times = torch.linspace(0, self.time, max(2, points), dtype=landscape.start.dtype, device=state.device)
-        path = self._integrate(field, times, options, landscape)
-        last = landscape.project(path[-1])
-        with torch.no_grad():
-            residual = field(times[-1], last).norm(dim=-1) / last.norm(dim=-1).clamp_min(torch.finfo(last.dtype).tiny)
-        steps = torch.full(last.shape[:-1], field.evaluations, device=last.device)
-        return landscape.descended(last, steps, residual, self.tolerance, list(path.detach()) if points else [])
+        with full_precision(state):
+            field = _Field(landscape)
+            options = dict(self.options or ())
+            points = int(options.pop("points", 0))  # type: ignore[call-overload]
+            times = torch.linspace(0, self.time, max(2, points), dtype=landscape.start.dtype, device=state.device)
+            path = self._integrate(field, times, options, landscape)
+            last = landscape.project(path[-1])
+            with torch.no_grad():
+                residual = field(times[-1], last).norm(dim=-1) / last.norm(dim=-1).clamp_min(torch.finfo(last.dtype).tiny)
+            steps = torch.full(last.shape[:-1], field.evaluations, device=last.device)
+            return landscape.descended(last, steps, residual, self.tolerance, list(path.detach()) if points else [])
 
     def _integrate(self, field: _Field, times: Tensor, options: dict, landscape: Landscape) -> Tensor:
         import torchdiffeq

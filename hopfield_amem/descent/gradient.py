@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..energies import ReadEnergy, checks
+from ..kernels import full_precision
 from .certificate import Descended
 from .loop import Energy, Landscape, check_options, descend
 
@@ -44,7 +45,8 @@ class GradientDescent:
         if isinstance(energy, ReadEnergy):
             checks.bounded(energy, keys)
         landscape = Landscape(energy, state, keys, presence, backend)
-        state, taken, residual, path = descend(
-            landscape, lambda x: landscape.project(x - self.step_size * landscape.gradient(x)), self.steps, self.tolerance, self.record
-        )
-        return landscape.descended(state, taken, residual, self.tolerance, path)
+        with full_precision(state):
+            state, taken, residual, path = descend(
+                landscape, lambda x: landscape.project(x - self.step_size * landscape.gradient(x)), self.steps, self.tolerance, self.record
+            )
+            return landscape.descended(state, taken, residual, self.tolerance, path)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .confinement import Confinement, Free, Quadratic, Sphere
-from .scaling import Scaling
+from .scaling import Scaling, Sum
+from .separation import Separation
 from .similarity import Cosine, Dot, Manhattan
 
 if TYPE_CHECKING:
@@ -18,24 +20,35 @@ if TYPE_CHECKING:
 
 def factors(energy: ReadEnergy) -> None:
     """Raise when the factors of an energy do not fit each other."""
-    scaling, confinement, beta = energy.scaling, energy.confinement, energy.beta
+    scaling, confinement = energy.scaling, energy.confinement
     if not isinstance(scaling, Scaling):
         raise ValueError(f"The scaling must be Sum(), Log() or Simplex(), got {scaling!r}.")
     if not isinstance(confinement, Confinement):
         raise ValueError(f"The confinement must be Quadratic(), Sphere(), Hypercube() or Free(), got {confinement!r}.")
-    if not isinstance(beta, (int, float, Tensor)) or isinstance(beta, bool):
-        raise ValueError(f"The inverse temperature beta must be a positive number or a tensor, got {beta!r}.")
-    if not isinstance(beta, Tensor) and not 0 < beta < math.inf:
-        raise ValueError(f"The inverse temperature beta must be positive and finite, got {beta!r}. β → 0 averages all slots, β → ∞ is the nearest neighbour.")
-    if isinstance(beta, Tensor) and not beta.is_floating_point():
-        raise ValueError(f"The inverse temperature beta must be a floating-point tensor, got {beta.dtype}.")
+    inverse_temperature(energy.beta)
     if isinstance(energy.similarity, Dot) and isinstance(confinement, Free):
         raise ValueError("Dot with Free is unbounded below: −x·ξ falls without end along ξ. Confine the state with Quadratic(), Sphere() or Hypercube().")
     if isinstance(energy.similarity, Cosine) and not isinstance(confinement, Sphere):
         raise ValueError(f"Cosine only sees the direction of a state, so its state lives on a sphere: use Sphere(radius), not {type(confinement).__name__}().")
     if isinstance(energy.similarity, Manhattan) and not isinstance(confinement, Free):
         raise ValueError(f"Manhattan confines its state by itself; use Free(), not {type(confinement).__name__}().")
-    scaling.check(energy.separation)
+    if not _traced():
+        _fits(scaling, energy.separation)
+
+
+def inverse_temperature(beta: float | Tensor) -> None:
+    """Raise when β is no positive number or floating-point tensor."""
+    if not isinstance(beta, (int, float, Tensor)) or isinstance(beta, bool):
+        raise ValueError(f"The inverse temperature beta must be a positive number or a tensor, got {beta!r}.")
+    if not isinstance(beta, Tensor) and not 0 < beta < math.inf:
+        raise ValueError(f"The inverse temperature beta must be positive and finite, got {beta!r}. β → 0 averages all slots, β → ∞ is the nearest neighbour.")
+    if isinstance(beta, Tensor) and not beta.is_floating_point():
+        raise ValueError(f"The inverse temperature beta must be a floating-point tensor, got {beta.dtype}.")
+
+
+@lru_cache(maxsize=256)
+def _fits(scaling: Scaling, separation: Separation) -> None:
+    scaling.check(separation)  # probes F, so once per pair
 
 
 def step(energy: ReadEnergy) -> None:
@@ -49,15 +62,14 @@ def bounded(energy: ReadEnergy, keys: Tensor) -> None:
 
     F growing faster than s² always wins. F ~ ½c s² wins when ``β c λ_max(ΞᵀΞ) > 1``, which the patterns decide.
     """
-    from .scaling import Sum
-
-    if not (isinstance(energy.similarity, Dot) and isinstance(energy.scaling, Sum) and isinstance(energy.confinement, Quadratic)):
+    at_risk = isinstance(energy.similarity, Dot) and isinstance(energy.scaling, Sum) and isinstance(energy.confinement, Quadratic)
+    if not at_risk or _traced():
         return
     order, coefficient = growth(energy)
     way_out = "Confine the state with Sphere() or Hypercube(), use Log() scaling, or take a single step."
     if order > 2:
         raise ValueError(f"This energy is unbounded below: F(s) = {energy.separation} outgrows ½‖x‖². {way_out}")
-    if order == 2 and not _traced() and keys.numel():
+    if order == 2 and keys.numel():
         beta = float(torch.as_tensor(energy.beta).detach().max())
         gram = keys.detach().double().mT @ keys.detach().double()
         stiffest = beta * coefficient * float(torch.linalg.eigvalsh(gram).max())

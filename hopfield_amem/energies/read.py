@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from . import checks
 from .confinement import Confinement, Free, Quadratic, Sphere
 from .registry import Factors, register
-from .scaling import Log, Scaling
+from .scaling import Log, Scaling, is_exponential
 from .separation import Separation, as_separation
 from .similarity import Cosine, Custom, Dot, Euclidean, Manhattan, Similarity
 
@@ -106,6 +106,20 @@ class ReadEnergy:
         return isinstance(self.confinement, Free) and not self.scaling.normalised(self.separation)
 
     @property
+    def monotone(self) -> bool:
+        """Whether theory guarantees that settling never raises the energy (majorization–minimization).
+
+        F must be convex, and increasing unless S is linear in the state. Then ``Σ F`` lies above its linearisation in the
+        scores, which settling optimises. ``Sum`` and ``Simplex`` inherit this, and so does ``Log`` with ``Exp``; any other ``Log`` does
+        where the scale of the weights is irrelevant, that is, without ``Quadratic``. F is examined on [−30, 30].
+        """
+        slope = self.separation.slope(torch.linspace(-30, 30, 6001, dtype=torch.float64))  # type: ignore[union-attr]
+        convex = bool((slope.diff() >= -1e-12 * slope.abs().max().clamp(max=1e6)).all())
+        increasing = isinstance(self.similarity, Dot) or bool((slope >= 0).all())
+        scale_free = not isinstance(self.scaling, Log) or is_exponential(self.separation)  # type: ignore[arg-type]
+        return convex and increasing and (scale_free or not isinstance(self.confinement, Quadratic))
+
+    @property
     def second_half(self) -> tuple[Confinement, Similarity]:
         """Confinement and similarity of the value half of a pair: those of a distance when the state is free."""
         return (Free(), Euclidean()) if isinstance(self.confinement, Free) else (Quadratic(), Dot())
@@ -129,7 +143,11 @@ class ReadEnergy:
 
     def at(self, beta: float | Tensor) -> ReadEnergy:
         """The same energy at another inverse temperature."""
-        return replace(self, beta=beta)
+        twin = object.__new__(ReadEnergy)
+        for name, value in {**vars(self), "beta": beta}.items():
+            object.__setattr__(twin, name, value)  # the factors have been checked and named already
+        checks.inverse_temperature(beta)
+        return twin
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ReadEnergy) or self._factors() != other._factors():

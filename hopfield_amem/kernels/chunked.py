@@ -205,25 +205,27 @@ class ReadBackward(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.save_for_backward(*inputs[:6])
+        ctx.save_for_forward(*inputs[:6])
         ctx.options = inputs[10:]
 
     @staticmethod
     def backward(ctx, *cotangents):
-        cotangent, pulled, *tensors = ctx.saved_tensors
-        run, moving = _definition_of(tensors, ctx.options)
+        first, moving = _first_derivative_of(ctx.saved_tensors, ctx.options)
+        _, pullback = torch.func.vjp(first, *(ctx.saved_tensors[k] for k in moving))
+        grads: list[Tensor | None] = [None] * 13
+        for k, grad in zip(moving, pullback(tuple(cotangents[k - 2] for k in moving if k >= 2)), strict=True):
+            grads[k] = grad
+        return tuple(grads)
 
-        def first(cotangent, pulled, *primals):
-            (_, value), pullback = torch.func.vjp(run, *primals)
-            return pullback((cotangent, torch.zeros_like(value) if pulled is None else pulled))
-
-        outer = [cotangent] if pulled is None else [cotangent, pulled]
-        given = (lambda c, *rest: first(c, None, *rest)) if pulled is None else first
-        _, pullback = torch.func.vjp(given, *outer, *(tensors[k] for k in moving))
-        grads = list(pullback(tuple(cotangents[k] for k in moving)))
-        result: list[Tensor | None] = [None] * 13
-        result[: len(outer)] = grads[: len(outer)]
-        for k, grad in zip(moving, grads[len(outer) :], strict=True):
-            result[2 + k] = grad
+    @staticmethod
+    def jvp(ctx, *tangents):
+        tensors = ctx.saved_tensors[:6]
+        first, moving = _first_derivative_of(tensors, ctx.options)
+        along = tuple(torch.zeros_like(tensors[k]) if tangents[k] is None else tangents[k] for k in moving)
+        _, moved = torch.func.jvp(first, tuple(tensors[k] for k in moving), along)
+        result = [tensors[0].new_zeros(0) for _ in range(4)]
+        for k, tangent in zip((k for k in moving if k >= 2), moved, strict=True):
+            result[k - 2] = tangent
         return tuple(result)
 
     @staticmethod
@@ -252,6 +254,22 @@ def _definition_of(tensors, options):
         return definition(*full, *options)
 
     return run, moving
+
+
+def _first_derivative_of(tensors, options):
+    """Gradients of the floating ones among (state, keys, values, presence) as a function of them and of the cotangents.
+
+    Positions count (cotangent, pulled, state, keys, values, presence); pulled is None when Q has no cotangent.
+    """
+    cotangent, pulled, *inputs = tensors
+    run, moving = _definition_of(inputs, options)
+    outer = [0] if pulled is None else [0, 1]
+
+    def first(*primals):
+        (_, value), pullback = torch.func.vjp(run, *primals[len(outer) :])
+        return pullback((primals[0], torch.zeros_like(value) if pulled is None else primals[1]))
+
+    return first, outer + [k + 2 for k in moving]
 
 
 def _run_backward(cotangent, pulled, state, keys, values, presence, output, value, tau, baseline, rule, width, causal):

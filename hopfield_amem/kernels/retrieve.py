@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -55,11 +56,12 @@ def retrieve(
     _check(spec, query, keys, values, (presence, causal), steps)
     named = {"query": query, "keys": keys, "values": values}
     dtype, (query, keys, values) = computation(query, keys, values)
-    read = engine(spec, query, keys, presence=presence, causal=causal, backend=backend)
-    state = query
-    for _ in range(steps if values is None else steps - 1):
-        state = read.settle(state)
-    result = (state if values is None else read.read(state, values)).to(dtype)
+    with full_precision(query):
+        read = engine(spec, query, keys, presence=presence, causal=causal, backend=backend)
+        state = query
+        for _ in range(steps if values is None else steps - 1):
+            state = read.settle(state)
+        result = (state if values is None else read.read(state, values)).to(dtype)
     checks.contents(named, result)
     return result
 
@@ -123,3 +125,9 @@ def computation(*tensors: Tensor | None) -> tuple[torch.dtype, list]:
     inside = dtype if dtype in (torch.float32, torch.float64) else torch.float32
     rounded = [None if t is None else t.to(dtype).to(inside) for t in tensors]
     return dtype, rounded
+
+
+def full_precision(tensor: Tensor) -> AbstractContextManager:
+    """Autocast off: the computation keeps the dtype that ``computation`` gave its inputs."""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
