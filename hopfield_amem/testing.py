@@ -89,7 +89,7 @@ def _a_spec_is_a_value(case: _Case) -> None:
 
 
 def _slope_and_curvature_are_the_derivatives_of_F(case: _Case) -> None:
-    score = torch.linspace(-3.03, 3.07, 50, dtype=torch.float64).requires_grad_()
+    score = torch.linspace(-3.03, min(3.07, case.energy.similarity.highest), 50, dtype=torch.float64).requires_grad_()  # type: ignore[union-attr]
     separation = case.energy.separation
     (slope,) = torch.autograd.grad(separation(score).sum(), score)
     _close("slope and curvature are the derivatives of F", separation.slope(score), slope)  # type: ignore[union-attr]

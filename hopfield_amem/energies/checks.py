@@ -33,7 +33,7 @@ def factors(energy: ReadEnergy) -> None:
     if isinstance(energy.similarity, Manhattan) and not isinstance(confinement, Free):
         raise ValueError(f"Manhattan confines its state by itself; use Free(), not {type(confinement).__name__}().")
     if not _traced():
-        _fits(scaling, energy.separation)
+        _fits(scaling, energy.separation, energy.similarity.highest)  # type: ignore[arg-type, union-attr]
 
 
 def inverse_temperature(beta: float | Tensor) -> None:
@@ -47,8 +47,8 @@ def inverse_temperature(beta: float | Tensor) -> None:
 
 
 @lru_cache(maxsize=256)
-def _fits(scaling: Scaling, separation: Separation) -> None:
-    scaling.check(separation)  # probes F, so once per pair
+def _fits(scaling: Scaling, separation: Separation, highest: float) -> None:
+    scaling.check(separation, highest)  # probes F, so once per pair
 
 
 def step(energy: ReadEnergy) -> None:

@@ -111,9 +111,10 @@ class ReadEnergy:
 
         F must be convex, and increasing unless S is linear in the state. Then ``Σ F`` lies above its linearisation in the
         scores, which settling optimises. ``Sum`` and ``Simplex`` inherit this, and so does ``Log`` with ``Exp``; any other ``Log`` does
-        where the scale of the weights is irrelevant, that is, without ``Quadratic``. F is examined on [−30, 30].
+        where the scale of the weights is irrelevant, that is, without ``Quadratic``. F is examined on [−30, 30], or up to S's upper bound.
         """
-        slope = self.separation.slope(torch.linspace(-30, 30, 6001, dtype=torch.float64))  # type: ignore[union-attr]
+        probe = torch.linspace(-30, min(30.0, self.similarity.highest), 6001, dtype=torch.float64)  # type: ignore[union-attr]
+        slope = self.separation.slope(probe)  # type: ignore[union-attr]
         convex = bool((slope.diff() >= -1e-12 * slope.abs().max().clamp(max=1e6)).all())
         increasing = isinstance(self.similarity, Dot) or bool((slope >= 0).all())
         scale_free = not isinstance(self.scaling, Log) or is_exponential(self.separation)  # type: ignore[arg-type]
@@ -164,15 +165,12 @@ class ReadEnergy:
 
     def __str__(self) -> str:
         beta = f"{self.beta:g}" if isinstance(self.beta, (int, float)) else "β"
-        scale, over = ("", "") if beta == "1" else (f"{beta}·", f" / {beta}")
-        scaling = str(self.scaling)
-        shift, body = (" − τ", "") if scaling.startswith("min") else ("", ")" * scaling.count("("))
-        confinement = f"{self.confinement} − " if str(self.confinement) else "−"
-        where = ""
-        if str(self.confinement).startswith("["):
-            confinement, where = "−", f"   on {str(self.confinement)[1:-1]}"
-        summed = scaling.rstrip(")")
-        return f"E(x) = {confinement}{summed}_μ F({scale}S(x, ξ_μ){shift}){body}{over},  F(s) = {self.separation},  S(x, ξ) = {self.similarity}{where}"
+        scale, over = ("", "") if beta == "1" else (beta, f" / {beta}")
+        value = self.scaling.formula(self.separation.formula, self.similarity.formula(scale))  # type: ignore[union-attr]
+        confinement = str(self.confinement)
+        if confinement.startswith("["):  # a set, not a term
+            return f"E(x) = −{value}{over},  {confinement[1:-1]}"
+        return f"E(x) = {confinement} − {value}{over}" if confinement else f"E(x) = −{value}{over}"
 
 
 def _default_confinement(similarity: Similarity) -> Confinement:

@@ -33,8 +33,15 @@ class Scaling:
         """Whether the weights of every row that holds a slot sum to exactly one."""
         return False
 
-    def check(self, separation: Separation) -> None:
-        """Raise ValueError when Q is not defined for this separation."""
+    def formula(self, term: Callable[[str], str], score: str) -> str:
+        """Q written out around ``term(score)``, the formula of F."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.formula("F({})".format, "s")
+
+    def check(self, separation: Separation, highest: float) -> None:
+        """Raise ValueError when Q is not defined for this separation on scores up to ``highest``."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ class Sum(Scaling):
     def weights(self, separation, score, presence=None):
         return _masked(separation.slope, score, presence)
 
-    def __str__(self) -> str:
-        return "Σ"
+    def formula(self, term, score):
+        return f"Σ_μ {term(score)}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Log(Scaling):
         """``shift, F e^(−shift), Σ F e^(−shift)``: only exponentials need (and get) a shift, by the row's largest score."""
         shift = torch.zeros_like(score[..., :0].sum(-1))
         if is_exponential(separation):
-            shift = _top(score, presence).clamp_min(0.0) if self.null_slot else _top(score, presence)
+            shift = largest(score, presence).clamp_min(0.0) if self.null_slot else largest(score, presence)
             terms = _masked(torch.exp, score - shift.unsqueeze(-1), presence)
         else:
             terms = _masked(separation, score, presence)
@@ -83,8 +90,8 @@ class Log(Scaling):
     def normalised(self, separation):
         return is_exponential(separation) and not self.null_slot
 
-    def check(self, separation):
-        probe = torch.linspace(-30, 30, 601, dtype=torch.float64)
+    def check(self, separation, highest):
+        probe = torch.linspace(-30, min(30.0, highest), 601, dtype=torch.float64)
         value = separation(probe)
         if bool((value < 0).any()):
             worst = float(probe[int(value.argmin())])
@@ -93,8 +100,8 @@ class Log(Scaling):
                 "Use Sum(), or a non-negative separation such as Exp(), Power(2), RectifiedPower(n) or Epanechnikov()."
             )
 
-    def __str__(self) -> str:
-        return "log(1 + Σ)" if self.null_slot else "log Σ"
+    def formula(self, term, score):
+        return f"log(1 + Σ_μ {term(score)})" if self.null_slot else f"log Σ_μ {term(score)}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ class Simplex(Scaling):
 
     def _solved(self, separation, score, presence):
         """The row's largest score, the scores relative to it, their τ, and whether the row holds a slot."""
-        top = _top(score, presence)
+        top = largest(score, presence)
         score = _kept(score, presence, 0.0) - top.unsqueeze(-1)
         alive = has_slot(score, presence)
         with torch.no_grad():
@@ -145,7 +152,7 @@ class Simplex(Scaling):
     def normalised(self, separation):
         return True
 
-    def check(self, separation):
+    def check(self, separation, highest):
         probe = torch.linspace(-30, 30, 601, dtype=torch.float64)
         slope = separation.slope(probe)
         step = slope.diff()
@@ -155,8 +162,8 @@ class Simplex(Scaling):
                 "Use Exp() (softmax), Tsallis(2) (sparsemax) or Tsallis(α) (α-entmax)."
             )
 
-    def __str__(self) -> str:
-        return "min_τ τ + Σ"
+    def formula(self, term, score):
+        return f"min_τ [τ + Σ_μ {term(f'{score} − τ')}]"
 
 
 def is_exponential(separation: Separation) -> bool:
@@ -170,7 +177,7 @@ def has_slot(score: Tensor, presence: Tensor | None) -> Tensor:  # (..., q)
     return (presence > 0).expand(score.shape).any(-1)
 
 
-def _top(score: Tensor, presence: Tensor | None) -> Tensor:  # (..., q)
+def largest(score: Tensor, presence: Tensor | None) -> Tensor:  # (..., q)
     """The largest score of a slot that is there, without gradient; 0 for rows that hold none."""
     if score.shape[-1] == 0:
         return score.detach().sum(-1)

@@ -29,6 +29,13 @@ class Separation:
         value, pullback = torch.func.vjp(self.slope, score)
         return pullback(torch.ones_like(value))[0]
 
+    def formula(self, score: str) -> str:
+        """F written out for a score, as in a paper."""
+        return f"{type(self).__name__}({score})"
+
+    def __str__(self) -> str:
+        return self.formula("s")
+
 
 @dataclass(frozen=True)
 class Exp(Separation):
@@ -39,8 +46,8 @@ class Exp(Separation):
 
     slope = curvature = __call__
 
-    def __str__(self) -> str:
-        return "exp(s)"
+    def formula(self, score: str) -> str:
+        return f"exp({score})"
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,8 @@ class Power(Separation):
             return torch.zeros_like(score)
         return (self.degree - 1) * score ** (self.degree - 2)
 
-    def __str__(self) -> str:
-        return f"s{_superscript(self.degree)}/{self.degree}"
+    def formula(self, score: str) -> str:
+        return f"({score}){_superscript(self.degree)}/{self.degree}"
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,8 @@ class RectifiedPower(Separation):
             return (score > 0).to(score.dtype)
         return (self.degree - 1) * score.relu() ** (self.degree - 2)
 
-    def __str__(self) -> str:
-        return f"max(s, 0){_superscript(self.degree)}/{self.degree}"
+    def formula(self, score: str) -> str:
+        return f"max({score}, 0){_superscript(self.degree)}/{self.degree}"
 
 
 Relu = partial(RectifiedPower, 2)
@@ -115,8 +122,8 @@ class Gelu(Separation):
     def curvature(self, score: Tensor) -> Tensor:
         return torch.ops.aten.gelu_backward(torch.ones_like(score), score)
 
-    def __str__(self) -> str:
-        return "∫ gelu(s) ds"
+    def formula(self, score: str) -> str:
+        return f"∫gelu({score})"
 
 
 @dataclass(frozen=True)
@@ -136,8 +143,8 @@ class Silu(Separation):
     def curvature(self, score: Tensor) -> Tensor:
         return torch.ops.aten.silu_backward(torch.ones_like(score), score)
 
-    def __str__(self) -> str:
-        return "∫ silu(s) ds"
+    def formula(self, score: str) -> str:
+        return f"∫silu({score})"
 
 
 @dataclass(frozen=True)
@@ -155,8 +162,8 @@ class Epanechnikov(Separation):
     def curvature(self, score: Tensor) -> Tensor:
         return torch.zeros_like(score)
 
-    def __str__(self) -> str:
-        return "max(1 + s, 0)"
+    def formula(self, score: str) -> str:
+        return f"max({_sum('1', score)}, 0)"
 
 
 @dataclass(frozen=True)
@@ -197,8 +204,13 @@ class Tsallis(Separation):
     def curvature(self, score: Tensor) -> Tensor:
         return score.exp() if self.alpha == 1 else self._power(score, (2 - self.alpha) / (self.alpha - 1))
 
-    def __str__(self) -> str:
-        return "exp(s)" if self.alpha == 1 else f"[1 + {self.alpha - 1:g}s]₊^{self.alpha / (self.alpha - 1):g} / {self.alpha:g}"
+    def formula(self, score: str) -> str:
+        return f"exp({score})" if self.alpha == 1 else self._written(score)
+
+    def _written(self, score: str) -> str:
+        scaled = score if self.alpha == 2 else f"{self.alpha - 1:g}({score})"
+        power = self.alpha / (self.alpha - 1)
+        return f"[{_sum('1', scaled)}]₊{_superscript(int(power)) if power.is_integer() else f'^{power:.4g}'}/{self.alpha:g}"
 
 
 @dataclass(frozen=True)
@@ -217,8 +229,9 @@ class Elementwise(Separation):
     def __call__(self, score: Tensor) -> Tensor:
         return self.function(score)
 
-    def __str__(self) -> str:
-        return f"{getattr(self.function, '__name__', 'F')}(s)"
+    def formula(self, score: str) -> str:
+        name = getattr(self.function, "__name__", "F")
+        return f"{'F' if name == '<lambda>' else name}({score})"
 
 
 def as_separation(separation: Separation | Callable[[Tensor], Tensor]) -> Separation:
@@ -268,6 +281,10 @@ _BERNOULLI_SERIES = tuple(
 
 def _superscript(n: int) -> str:
     return str(n).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _sum(first: str, second: str) -> str:
+    return f"{first} − {second[1:]}" if second.startswith("−") else f"{first} + {second}"
 
 
 def _require(condition: bool, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ class Similarity:
     """
 
     inner = False
+    highest = math.inf  # upper bound of S
     massive = False  # True when S holds −½‖x‖², so that the weights also pull with a mass Σ p
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:  # (..., q, d), (..., n, d) -> (..., q, n)
@@ -38,6 +40,13 @@ class Similarity:
     def origin(self, keys: Tensor) -> Tensor | None:
         """A point ``(..., 1, d)`` that may be subtracted from states and keys without changing S, or None."""
         return None
+
+    def formula(self, scale: str) -> str:
+        """``scale · S(x, ξ_μ)`` written out, as in a paper."""
+        return f"{scale} {type(self).__name__}(x, ξ_μ)".lstrip()
+
+    def __str__(self) -> str:
+        return self.formula("")
 
     def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
         """``Σ_μ p_μ ∇ₓS(x, ξ_μ)`` from the averages ``pull = Σ p ξ`` and ``mass = Σ p``."""
@@ -62,8 +71,8 @@ class Dot(Similarity):
     def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
         return pull
 
-    def __str__(self) -> str:
-        return "x·ξ"
+    def formula(self, scale: str) -> str:
+        return f"{scale} x·ξ_μ".lstrip()
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,8 @@ class Cosine(Similarity):
         unit = state / length
         return (pull - unit * (unit * pull).sum(-1, keepdim=True)) / length
 
-    def __str__(self) -> str:
-        return "cos(x, ξ)"
+    def formula(self, scale: str) -> str:
+        return f"{scale} cos(x, ξ_μ)".lstrip()
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,7 @@ class Euclidean(Similarity):
     """``S(x, ξ) = −½‖x − ξ‖²``, the similarity of kernel densities and mean shift (Niu et al., arXiv 2405.08707)."""
 
     inner = True
+    highest = 0.0
     massive = True
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
@@ -118,13 +128,15 @@ class Euclidean(Similarity):
     def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
         return pull - mass * state
 
-    def __str__(self) -> str:
-        return "−½‖x − ξ‖²"
+    def formula(self, scale: str) -> str:
+        return f"−½{scale and f'·{scale}'}‖x − ξ_μ‖²"
 
 
 @dataclass(frozen=True)
 class Manhattan(Similarity):
     """``S(x, ξ) = −‖x − ξ‖₁``. Its settled state is the coordinate-wise weighted median of the patterns."""
+
+    highest = 0.0
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         return -(state.unsqueeze(-2) - keys.unsqueeze(-3)).abs().sum(-1)
@@ -143,8 +155,8 @@ class Manhattan(Similarity):
             chosen = order.expand(shape).gather(-1, rank).squeeze(-1)  # (..., q, d)
         return keys.expand(*batch, *keys.shape[-2:]).gather(-2, chosen)
 
-    def __str__(self) -> str:
-        return "−‖x − ξ‖₁"
+    def formula(self, scale: str) -> str:
+        return f"−{scale}‖x − ξ_μ‖₁"
 
 
 @dataclass(frozen=True)
@@ -156,5 +168,5 @@ class Custom(Similarity):
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         return self.function(state, keys)
 
-    def __str__(self) -> str:
-        return f"{getattr(self.function, '__name__', 'S')}(x, ξ)"
+    def formula(self, scale: str) -> str:
+        return f"{scale} {getattr(self.function, '__name__', 'S').replace('<lambda>', 'S')}(x, ξ_μ)".lstrip()

@@ -125,7 +125,7 @@ def _(state, keys, values, presence, rule, width, causal, needs):
     columns, shape = width if values is None else values.shape[-1], state.shape[:2]
     solved = _rule(rule).thresholded
     output, value = state.new_empty(*shape, columns), state.new_empty(shape)
-    return output, value, state.new_empty(shape if solved else (0,)), state.new_empty((*shape, columns) if solved and needs & tiles.BASELINE else (0,))
+    return output, value, state.new_empty((*shape, 2) if solved else (0,)), state.new_empty((*shape, columns) if solved and needs & tiles.BASELINE else (0,))
 
 
 @torch.library.custom_op("hopfield_amem::read_backward", mutates_args=())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def candidates(rule: Rule, memory: Memory, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """Slot, score and presence (rows, width) of all that carry weight under ``Simplex``, and τ (rows).
+    """Slot, score and presence (rows, width) of all that carry weight under ``Simplex``, and τ (rows, 2).
 
     One pass. The τ of the slots seen so far bounds the final one from below, so a slot whose score lies a reach below
     it can be dropped for good. None when F has no finite reach or when too many slots remain (the caller then works
@@ -25,46 +25,60 @@ def candidates(rule: Rule, memory: Memory, b: slice, i: slice) -> tuple[Tensor, 
     if not isinstance(rule.separation, Tsallis) or not math.isfinite(rule.separation.reach):
         return None
     batch, queries = memory.state[b, i].shape[:2]
-    low = memory.state.new_full((batch, queries), -math.inf)
+    tau = memory.state.new_zeros(batch, queries, 2)
+    tau[..., 0] = -math.inf
     found, solved_at = _nothing(memory), 0
     for j in memory.tiles(b, i):
         score, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
         present = amount(score, gate)
-        low = torch.maximum(low, anchor(rule.separation, score, present).amax(-1))
-        keep = score > low.unsqueeze(-1) - rule.separation.reach
-        keep = keep if gate is None else keep & (gate > 0)
-        where = keep.nonzero(as_tuple=True)
+        tau = _raised(rule, tau, score, present)
+        keep = _near(rule, tau.unsqueeze(-2), score)
+        where = (keep if gate is None else keep & (gate > 0)).nonzero(as_tuple=True)
         fresh = where[0] * queries + where[1], where[2] + j.start, score[where], torch.ones_like(score[where]) if present is None else present[where]
         found = tuple(torch.cat(pair) for pair in zip(found, fresh, strict=True))
         if len(found[0]) > 2 * solved_at + 8 * batch * queries:
-            found, low = _pruned(rule, found, low)
+            found, tau = _pruned(rule, found, tau)
             solved_at = len(found[0])
             if solved_at > memory.budget:
                 return None
-    found, low = _pruned(rule, found, low)
-    slot, score, present = _packed(found[0], low.numel(), found[1:])
-    return None if slot.numel() > 2 * memory.budget else (slot, score, present, low.flatten())
+    found, tau = _pruned(rule, found, tau)
+    slot, score, present = _packed(found[0], batch * queries, found[1:])
+    return None if slot.numel() > 2 * memory.budget else (slot, score, present, tau.flatten(0, 1))
 
 
-def _pruned(rule: Rule, found: tuple[Tensor, ...], low: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+def _raised(rule: Rule, tau: Tensor, score: Tensor, present: Tensor | None) -> Tensor:
+    """A lower bound of τ, raised by a tile: its largest score, and the largest weight that one slot alone must have."""
+    top, distance = tau.unbind(-1)
+    higher = torch.maximum(top, (score if present is None else torch.where(present > 0, score, -math.inf)).amax(-1))
+    known = torch.where(higher == -math.inf, 0.0, higher)
+    single = anchor(rule.separation, score - known.unsqueeze(-1), present).amax(-1)
+    return torch.stack([higher, torch.maximum(distance + torch.where(top == -math.inf, -math.inf, top - known), single)], -1)
+
+
+def _near(rule: Rule, tau: Tensor, score: Tensor) -> Tensor:
+    """Whether scores lie within the reach of τ, elementwise with tau (..., 2)."""
+    return (score - tau[..., 0]) > tau[..., 1] - rule.separation.reach
+
+
+def _pruned(rule: Rule, found: tuple[Tensor, ...], tau: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
     """The slots that carry weight among those found, and their τ: a lower bound of the τ of all slots."""
-    _, score, present = _packed(found[0], low.numel(), found[1:])
-    bound = torch.where(low == -math.inf, 0.0, low).flatten()
-    high = score.amax(-1).clamp_min(-torch.finfo(score.dtype).max) if score.shape[-1] else bound
+    top, distance = (torch.where(t == -math.inf, 0.0, t) for t in tau.flatten(0, 1).unbind(-1))
+    _, score, present = _packed(found[0], len(top), found[1:])
     held = present.sum(-1) > 0
-    tau = newton(rule.separation, score, present, bound, torch.where(held, high + rule.separation.reach, bound))
-    near = found[2] > tau[found[0]] - rule.separation.reach
-    return tuple(column[near] for column in found), torch.where(held.view_as(low), tau.view_as(low), low)
+    solved = newton(rule.separation, score - top.unsqueeze(-1), present, distance, torch.where(held, rule.separation.reach, distance))
+    new = torch.stack([top, solved], -1)
+    near = _near(rule, new[found[0]], found[2])
+    return tuple(column[near] for column in found), torch.where(held.unsqueeze(-1), new, tau.flatten(0, 1)).view_as(tau)
 
 
 def forward(rule: Rule, memory: Memory, rows: Rows, found: tuple[Tensor, ...], b: slice, i: slice) -> None:
     """Read from the slots that carry weight alone."""
     slot, score, present, tau = found
     held, shape = present.sum(-1) > 0, rows.value[b, i].shape
-    tau = torch.where(held, tau, 0.0)
-    z = score - tau.unsqueeze(-1)
-    rows.tau[b, i] = tau.view(shape)
-    rows.value[b, i] = torch.where(held, tau + (present * rule.separation(z)).sum(-1), -math.inf).view(shape)
+    tau = torch.where(held.unsqueeze(-1), tau, 0.0)
+    z = (score - tau[:, :1]) - tau[:, 1:]
+    rows.tau[b, i] = tau.view(*shape, 2)
+    rows.value[b, i] = torch.where(held, tau.sum(-1) + (present * rule.separation(z)).sum(-1), -math.inf).view(shape)
     _gather(rows.output[b, i], present * rule.separation.slope(z), slot, memory.values[b], memory.budget)
     if rows.baseline.numel():
         bend = present * rule.separation.curvature(z)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..energies.scaling import Log, Scaling, Simplex, has_slot, is_exponential
+from ..energies.scaling import Log, Scaling, Simplex, has_slot, is_exponential, largest
 from ..energies.separation import Separation
 from ..energies.threshold import threshold
 from . import sparse
@@ -65,7 +65,10 @@ class Rule:
 
 @dataclass
 class Rows:
-    """Statistics of every query, (batch, q) or (batch, q, v): output o, value Q, threshold τ, baseline u."""
+    """Statistics of every query: output o and baseline u (b, q, v), value Q (b, q), threshold τ (b, q, 2).
+
+    τ is kept as the row's largest score and the distance from it, because ``(s − top) − (τ − top)`` stays exact at any β.
+    """
 
     output: Tensor
     value: Tensor
@@ -128,7 +131,7 @@ def forward(rule: Rule, memory: Memory, needs: int) -> Rows:
     rows = Rows(
         state.new_zeros(batch, queries, values.shape[-1]),
         state.new_zeros(batch, queries),
-        state.new_zeros((batch, queries) if rule.thresholded else (0,)),
+        state.new_zeros((batch, queries, 2) if rule.thresholded else (0,)),
         state.new_zeros((batch, queries, values.shape[-1]) if rule.thresholded and needs & BASELINE else (0,)),
     )
     for b, i in memory.blocks():
@@ -180,9 +183,9 @@ def _threshold(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice) -> No
     if found is not None:
         return sparse.forward(rule, memory, rows, found, b, i)
     tau, alive = _dense_threshold(rule, memory, b, i)
-    bend = torch.zeros_like(tau)
+    bend = torch.zeros_like(alive, dtype=tau.dtype)
     for j in memory.tiles(b, i):
-        z, gate = memory.score(rule, b, i, j).sub_(tau.unsqueeze(-1)), memory.gate(b, i, j)
+        z, gate = above(tau, memory.score(rule, b, i, j)), memory.gate(b, i, j)
         rows.value[b, i] += gated(rule.separation(z), gate).sum(-1)
         rows.output[b, i].baddbmm_(gated(rule.separation.slope(z), gate), memory.values[b, j])
         if rows.baseline.numel():
@@ -190,7 +193,7 @@ def _threshold(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice) -> No
             bend += curvature.sum(-1)
             rows.baseline[b, i].baddbmm_(curvature, memory.values[b, j])
     rows.tau[b, i] = tau
-    rows.value[b, i] = torch.where(alive, rows.value[b, i] + tau, -math.inf)
+    rows.value[b, i] = torch.where(alive, rows.value[b, i] + tau.sum(-1), -math.inf)
     if rows.baseline.numel():
         rows.baseline[b, i] /= torch.where(bend > 0, bend, 1.0).unsqueeze(-1)
 
@@ -203,9 +206,15 @@ def _dense_threshold(rule: Rule, memory: Memory, b: slice, i: slice) -> tuple[Te
     for start in range(i.start, i.start + queries, together):
         part = slice(start, min(start + together, i.start + queries))
         scores, gate = memory.score(rule, b, part, every), memory.gate(b, part, every)
-        taus.append(threshold(rule.separation, scores, gate))
+        top = largest(scores, gate)
+        taus.append(torch.stack([top, threshold(rule.separation, scores.sub_(top.unsqueeze(-1)), gate)], -1))
         alive.append(has_slot(scores, gate))
-    return torch.cat(taus, -1), torch.cat(alive, -1)
+    return torch.cat(taus, 1), torch.cat(alive, 1)
+
+
+def above(tau: Tensor, score: Tensor) -> Tensor:
+    """``z = s − τ`` of a tile, in place. (b, i, 2), (b, i, j) -> (b, i, j)"""
+    return score.sub_(tau[..., :1]).sub_(tau[..., 1:])
 
 
 def backward(rule: Rule, memory: Memory, rows: Rows, cotangent: Tensor, pulled: Tensor | None):
@@ -217,7 +226,7 @@ def backward(rule: Rule, memory: Memory, rows: Rows, cotangent: Tensor, pulled: 
         grad, tau, mass, base, offset = _statistics(rule, rows, cotangent, pulled, b, i)
         for j in memory.tiles(b, i):
             z, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
-            z = z if tau is None else z.sub_(tau)
+            z = z if tau is None else above(tau, z)
             if d_presence is None and rule.similarity is None:
                 hits = sparse.hits(rule, z, gate)
                 if hits is not None:
@@ -238,15 +247,15 @@ def backward(rule: Rule, memory: Memory, rows: Rows, cotangent: Tensor, pulled: 
 
 
 def _statistics(rule: Rule, rows: Rows, cotangent: Tensor, pulled: Tensor | None, b: slice, i: slice):
-    """dO, τ, 1/m, ⟨dO, u⟩ and δ of a block's queries, each (b, i, 1) and None where it is zero."""
+    """dO, τ, 1/m, ⟨dO, u⟩ and δ of a block's queries, (b, i, 1) but for dO and τ, and None where zero."""
     grad, tau, mass, base = cotangent[b, i], None, 1.0, None
     offset = None if pulled is None else -pulled[b, i].unsqueeze(-1)
     if rule.exponential:
         tau = rows.value[b, i].unsqueeze(-1) - rule.constant
-        tau = torch.where(tau == -math.inf, 0.0, tau)
+        tau = torch.cat([torch.where(tau == -math.inf, 0.0, tau), torch.zeros_like(tau)], -1)
         base = (grad * rows.output[b, i]).sum(-1, keepdim=True)
     elif rule.thresholded:
-        tau = rows.tau[b, i].unsqueeze(-1)
+        tau = rows.tau[b, i]
         base = (grad * rows.baseline[b, i]).sum(-1, keepdim=True)
     elif rule.logarithmic:
         value = rows.value[b, i].unsqueeze(-1)

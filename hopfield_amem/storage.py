@@ -1,0 +1,123 @@
+"""A stored memory on disk: its patterns as tensors and its spec as text, in one safetensors file. Loading executes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import energies
+from .energies import Memory, ReadEnergy, checks
+
+FORMAT, VERSION = "hopfield_amem.memory", 1
+_PARTS = {name: value for name, value in vars(energies).items() if isinstance(value, type) and dataclasses.is_dataclass(value)}
+
+
+@dataclass(frozen=True)
+class StoredMemory:
+    """What a file holds: ``retrieve(stored.spec, query, stored.keys, stored.values, presence=stored.presence)``."""
+
+    spec: ReadEnergy | Memory
+    keys: Tensor
+    values: Tensor | None = None
+    presence: Tensor | None = None
+
+
+def save_memory(path: str | Path, spec: ReadEnergy | Memory, keys: Tensor, values: Tensor | None = None, *, presence: Tensor | None = None) -> None:
+    """Write patterns (..., n, d), values (..., n, v), presence and spec to one file, atomically.
+
+    Raises:
+        ValueError: tensors that do not fit each other, or a spec made of plain functions, which a file cannot hold.
+        TypeError: something that is no spec, or tensors of a wrong kind.
+    """
+    from safetensors.torch import save_file
+
+    read = spec.read if isinstance(spec, Memory) else spec
+    if not isinstance(read, ReadEnergy):
+        raise TypeError(f"save_memory needs a ReadEnergy or a Memory, got {type(spec).__name__}.")
+    checks.inputs(read, keys[..., :1, :], keys, values, presence)
+    tensors = {"keys": keys, "values": values, "presence": presence, "beta": read.beta if isinstance(read.beta, Tensor) else None}
+    held = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items() if t is not None}
+    text = json.dumps({"format": FORMAT, "version": VERSION, "spec": _to_plain(spec)})
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(held, temporary, metadata={FORMAT: text})
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load_memory(path: str | Path) -> StoredMemory:
+    """Read a file written by ``save_memory``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that is damaged, was written by something else or by a newer version, or holds tensors that do not fit.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no stored memory at {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(FORMAT)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}). Load a file written by save_memory.") from None
+    if text is None or "keys" not in tensors:
+        raise ValueError(f"{path} is a safetensors file, but not a stored memory: it lacks the {FORMAT} entry or the tensor 'keys'.")
+    try:
+        spec = _spec(json.loads(text), tensors.get("beta"))
+        stored = StoredMemory(spec, tensors["keys"], tensors.get("values"), tensors.get("presence"))
+        read = spec.read if isinstance(spec, Memory) else spec
+        checks.inputs(read, stored.keys[..., :1, :], stored.keys, stored.values, stored.presence)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} holds a memory that cannot be restored: {error}") from None
+    return stored
+
+
+def _spec(content: dict, beta: Tensor | None) -> ReadEnergy | Memory:
+    if content.get("format") != FORMAT or not isinstance(content.get("version"), int) or content["version"] > VERSION:
+        raise ValueError(f"written as {content.get('format')!r} version {content.get('version')!r}; this library reads {FORMAT!r} up to version {VERSION}.")
+    spec = _from_plain(content["spec"], beta)
+    if not isinstance(spec, (ReadEnergy, Memory)):
+        raise ValueError(f"its spec is a {type(spec).__name__}, not an energy or a memory.")
+    return spec
+
+
+def _to_plain(part):
+    """A spec as nested dictionaries: the class's name and its fields."""
+    if isinstance(part, Tensor):
+        return None  # a learned β travels as a tensor
+    if not dataclasses.is_dataclass(part):
+        if part is None or isinstance(part, (bool, int, float, str)):
+            return part
+        raise ValueError(
+            f"A file cannot hold the function {getattr(part, '__name__', part)!r}. Save the tensors yourself, or write the energy with the separations, "
+            "similarities and losses that hopfield_amem names."
+        )
+    if _PARTS.get(type(part).__name__) is not type(part):
+        raise ValueError(f"A file cannot hold a {type(part).__name__}: it is not part of hopfield_amem.energies.")
+    fields = {f.name: _to_plain(getattr(part, f.name)) for f in dataclasses.fields(part) if f.init}
+    return {"is": type(part).__name__, **fields}
+
+
+def _from_plain(plain, beta: Tensor | None):
+    if not isinstance(plain, dict):
+        return plain
+    fields = {name: _from_plain(value, beta) for name, value in plain.items() if name != "is"}
+    kind = _PARTS.get(plain.get("is", ""))
+    if kind is None:
+        raise ValueError(f"unknown part {plain.get('is')!r} in its spec.")
+    if kind is ReadEnergy and fields.get("beta") is None:
+        fields["beta"] = beta
+    return kind(**fields)
