@@ -52,7 +52,7 @@ class Landscape:
 
     def descended(self, state: Tensor, steps: Tensor, residual: Tensor, tolerance: float, record: list[Tensor]) -> Descended:
         """The state with its certificate, in the dtype the caller gave."""
-        checks.contents(self.given, state)
+        checks.contents(self.spec, self.given, state)
         with torch.no_grad():
             energy = self.energy(state)
             margin, bound = certify(self.spec, state, self.keys, self.presence)

@@ -152,14 +152,22 @@ def _beta(beta: float | Tensor, state: Tensor, lead: torch.Size) -> None:
         raise ValueError("The inverse temperature beta must be positive everywhere. Parametrise a learned one as log_beta.exp() or softplus.")
 
 
-def contents(named: dict[str, Tensor | None], result: Tensor) -> None:
-    """Explain a result that is not finite: name the input that holds NaN or Inf, or say that the scores overflow."""
-    if readable(result.isfinite().all(), True):
+def contents(energy: object, named: dict[str, Tensor | None], result: Tensor) -> None:
+    """Explain a result that is not finite: name the input that holds NaN or Inf, or say that the scores overflow.
+
+    The result is small and shows every NaN, unless F has finite reach: there NaN is just out of reach, so inputs are looked at.
+    """
+    given = {name: tensor for name, tensor in named.items() if tensor is not None}
+    reach = getattr(getattr(energy, "separation", None), "reach", math.inf)
+    looked_at = [result, *(given.values() if reach < math.inf else ())]
+    if all(readable(t.sum().isfinite(), True) for t in looked_at):  # one pass; a sum that overflows is looked at again
         return
-    for name, tensor in named.items():
-        if tensor is not None and not bool(tensor.isfinite().all()):
+    for name, tensor in given.items():
+        if not readable(tensor.isfinite().all(), True):
             bad = (~tensor.isfinite()).nonzero()[0].tolist()
             raise ValueError(f"{name} holds NaN or Inf (first at index {tuple(bad)}). Remove or repair such patterns before storing or querying them.")
+    if readable(result.isfinite().all(), True):
+        return
     raise ValueError(
         f"The retrieval overflowed {result.dtype}: F(β S) is too large for these patterns. Use a smaller beta, scale the patterns down, "
         "choose Log() scaling (which subtracts the largest score for Exp), or compute in float64."

@@ -41,7 +41,7 @@ def support(separation: Separation, score: Tensor, presence: Tensor | None) -> t
     if presence is not None:
         keep = keep & (presence > 0)
     counts = keep.sum(-1)
-    if not settled(counts * 4 < score.shape[-1]):
+    if not settled((counts * 4 < score.shape[-1]) & low.squeeze(-1).isfinite()):
         return None
     counts = counts.flatten()
     row, column = keep.reshape(len(counts), score.shape[-1]).nonzero(as_tuple=True)

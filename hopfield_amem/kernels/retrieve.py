@@ -62,7 +62,7 @@ def retrieve(
         for _ in range(steps if values is None else steps - 1):
             state = read.settle(state)
         result = (state if values is None else read.read(state, values)).to(dtype)
-    checks.contents(named, result)
+    checks.contents(spec, named, result)
     return result
 
 
