@@ -45,7 +45,7 @@ class _Case:
 
     @property
     def steps(self) -> bool:
-        return self.energy.similarity.inner or isinstance(self.energy.similarity, Manhattan)  # type: ignore[union-attr]
+        return self.energy.similarity.inner or isinstance(self.energy.similarity, Manhattan)
 
 
 def check_energy(energy: ReadEnergy, dim: int = 4, slots: int = 7, seed: int = 0) -> Report:
@@ -68,7 +68,7 @@ def check_energy(energy: ReadEnergy, dim: int = 4, slots: int = 7, seed: int = 0
     query = keys[:3] + 0.3 * random(3, dim)
     presence = torch.rand(slots, generator=generator, dtype=torch.float64)
     presence[1] = 0
-    project = energy.confinement.project  # type: ignore[union-attr]
+    project = energy.confinement.project
     case = _Case(energy, project(query), project(keys.sign()) if isinstance(energy.confinement, Hypercube) else project(keys), random(slots, 2), presence)
     held, skipped = [], {}
     for law in LAWS:
@@ -84,37 +84,37 @@ def check_energy(energy: ReadEnergy, dim: int = 4, slots: int = 7, seed: int = 0
 def _a_spec_is_a_value(case: _Case) -> None:
     energy = case.energy
     twin = copy.deepcopy(energy)
-    if twin != energy or hash(twin) != hash(energy) or energy == energy.at(2 * energy.beta):  # type: ignore[operator]
+    if twin != energy or hash(twin) != hash(energy) or energy == energy.at(2 * energy.beta):
         raise LawBroken(f"a spec is a value: a copy of {energy!r} must equal it and hash alike, and another β must differ.")
 
 
 def _slope_and_curvature_are_the_derivatives_of_F(case: _Case) -> None:
-    score = torch.linspace(-3.03, min(3.07, case.energy.similarity.highest), 50, dtype=torch.float64).requires_grad_()  # type: ignore[union-attr]
+    score = torch.linspace(-3.03, min(3.07, case.energy.similarity.highest), 50, dtype=torch.float64).requires_grad_()
     separation = case.energy.separation
     (slope,) = torch.autograd.grad(separation(score).sum(), score)
-    _close("slope and curvature are the derivatives of F", separation.slope(score), slope)  # type: ignore[union-attr]
-    derived = separation.slope(score)  # type: ignore[union-attr]
+    _close("slope and curvature are the derivatives of F", separation.slope(score), slope)
+    derived = separation.slope(score)
     curvature = torch.autograd.grad(derived.sum(), score)[0] if derived.requires_grad else torch.zeros_like(score)
-    _close("slope and curvature are the derivatives of F", separation.curvature(score), curvature)  # type: ignore[union-attr]
+    _close("slope and curvature are the derivatives of F", separation.curvature(score), curvature)
 
 
 def _weights_are_the_gradient_of_Q(case: _Case) -> None:
     score = case.energy.scores(case.query, case.keys).detach().requires_grad_()
-    value = case.energy.scaling.value(case.energy.separation, score, case.presence)  # type: ignore[arg-type]
+    value = case.energy.scaling.value(case.energy.separation, score, case.presence)
     (slope,) = torch.autograd.grad(value[value.isfinite()].sum(), score)
     weights = case.energy.weights(case.query, case.keys, presence=case.presence)
     _close("weights are the gradient of Q", weights, slope)
 
 
 def _the_force_is_the_gradient_of_the_energy(case: _Case) -> None:
-    if not case.energy.similarity.inner:  # type: ignore[union-attr]
+    if not case.energy.similarity.inner:
         raise _DoesNotApply("the similarity is no inner product; its gradient is taken by autograd")
     state = case.query.clone().requires_grad_()
     energy = case.energy(state, case.keys)
     (slope,) = torch.autograd.grad(energy[energy.isfinite()].sum(), state)
     for backend in BACKENDS:
         force = engine(case.energy, case.query, case.keys, backend=backend).force(case.query)
-        _close("the force is the gradient of the energy", case.energy.confinement.gradient(case.query) - force, slope)  # type: ignore[union-attr]
+        _close("the force is the gradient of the energy", case.energy.confinement.gradient(case.query) - force, slope)
 
 
 def _a_unit_step_is_attention(case: _Case) -> None:
@@ -157,7 +157,7 @@ def _settling_never_raises_the_energy(case: _Case) -> None:
 def _one_slot_returns_itself(case: _Case) -> None:
     _needs_steps(case)
     energy, alone = case.energy, case.keys[:1]
-    attention = isinstance(energy.similarity, Dot) and energy.scaling.normalised(energy.separation)  # type: ignore[arg-type]
+    attention = isinstance(energy.similarity, Dot) and energy.scaling.normalised(energy.separation)
     if not isinstance(energy.confinement, (Free, Sphere, Hypercube)) and not attention:
         raise _DoesNotApply("the confinement shrinks what its weights average")
     _close("one slot returns itself", retrieve(energy, alone, alone), alone)
@@ -165,7 +165,11 @@ def _one_slot_returns_itself(case: _Case) -> None:
 
 def _the_order_of_slots_is_irrelevant(case: _Case) -> None:
     order = torch.arange(len(case.keys) - 1, -1, -1)
-    _everywhere("the order of slots is irrelevant", case, lambda b: (_read(case, b), _read(case, b, keys=case.keys[order], values=case.values[order], presence=case.presence[order])))
+    _everywhere(
+        "the order of slots is irrelevant",
+        case,
+        lambda b: (_read(case, b), _read(case, b, keys=case.keys[order], values=case.values[order], presence=case.presence[order])),
+    )
 
 
 def _presence_0_is_deletion(case: _Case) -> None:
@@ -200,7 +204,7 @@ def _doubling_all_memories_lowers_the_energy_by_log_2_over_beta(case: _Case) -> 
 
 
 def _a_cold_memory_returns_the_nearest_slot(case: _Case) -> None:
-    if not case.energy.scaling.normalised(case.energy.separation):  # type: ignore[arg-type]
+    if not case.energy.scaling.normalised(case.energy.separation):
         raise _DoesNotApply("its weights do not sum to one")
     nearest = case.energy.similarity(case.query, case.keys).argmax(-1)
     for backend in BACKENDS:
@@ -278,7 +282,7 @@ def _needs_steps(case: _Case) -> None:
 
 def _read(case: _Case, backend: str, **changes: Tensor | None) -> Tensor:
     given = {"keys": case.keys, "values": case.values, "presence": case.presence} | changes
-    return retrieve(case.energy, case.query, given["keys"], given["values"], presence=given["presence"], backend=backend)  # type: ignore[arg-type]
+    return retrieve(case.energy, case.query, given["keys"], given["values"], presence=given["presence"], backend=backend)
 
 
 def _everywhere(law: str, case: _Case, pair) -> None:

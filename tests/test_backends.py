@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hopfield_amem import ENERGIES, ReadEnergy, explain, presets, retrieve
 from hopfield_amem.energies import Cosine, Dot, Exp, Log, Manhattan, Simplex
 from hopfield_amem.energies.registry import named
-from hopfield_amem.kernels import chunked, engine, nearest, tiles
+from hopfield_amem.kernels import cut, engine, nearest, operators, tiles
 
 MORE = {
     **ENERGIES,
@@ -56,7 +56,7 @@ def compare(energy, query, keys, values, presence=None, **options):
 @pytest.mark.parametrize("kind", ["none", "per slot", "soft", "per query", "soft per query"])
 @pytest.mark.parametrize("name", MORE)
 def test_every_mask_over_many_tiles(name, kind, monkeypatch, poisoned):
-    monkeypatch.setattr(chunked, "ELEMENTS", 200)
+    monkeypatch.setattr(operators, "ELEMENTS", 200)
     query, keys, values = (torch.randn(2, n, d, dtype=torch.float64) for n, d in ((17, 5), (100, 5), (100, 3)))
     compare(MORE[name], query, keys, values, masked(kind, 17, 100))
     compare(MORE[name], query, keys, None, masked(kind, 17, 100))
@@ -65,7 +65,7 @@ def test_every_mask_over_many_tiles(name, kind, monkeypatch, poisoned):
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("name", MORE)
 def test_causal_and_many_steps(name, steps, poisoned, monkeypatch):
-    monkeypatch.setattr(chunked, "ELEMENTS", 150)
+    monkeypatch.setattr(operators, "ELEMENTS", 150)
     query, keys = torch.randn(2, 33, 4, dtype=torch.float64), torch.randn(2, 33, 4, dtype=torch.float64)
     energy = MORE[name] if "feed_forward" not in name and name != "linear_attention" else MORE[name].at(0.05)
     compare(energy, query, keys, torch.randn(2, 33, 4, dtype=torch.float64), causal=True, steps=steps)
@@ -105,7 +105,7 @@ def test_extremes(name, backend):
 
 @pytest.mark.parametrize("name", MORE)
 def test_energy_and_force(name, monkeypatch):
-    monkeypatch.setattr(chunked, "ELEMENTS", 200)
+    monkeypatch.setattr(operators, "ELEMENTS", 200)
     energy, results = MORE[name], []
     for backend in ("reference", "chunked"):
         query, keys = (torch.randn(n, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(n)).requires_grad_() for n in (9, 60))
@@ -131,11 +131,11 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("name", [n for n in MORE if n != "manhattan"])
 def test_no_tensor_grows_as_queries_times_slots(name):
     similarity, separation, scaling = named(MORE[name].name)
-    rule = tiles.Rule(separation, scaling)
+    rule = cut.Rule(separation, scaling)
     queries, slots, budget = 400, 3000, 4096
-    memory = tiles.Memory(torch.randn(1, queries, 4), torch.randn(1, slots, 4), torch.randn(1, slots, 4), None, False, False, budget)
+    memory = cut.Memory(torch.randn(1, queries, 4), torch.randn(1, slots, 4), torch.randn(1, slots, 4), None, False, False, budget)
     with Largest() as largest:
-        rows = tiles.forward(rule, memory, tiles.BASELINE)
+        rows = tiles.forward(rule, memory, cut.BASELINE)
         tiles.backward(rule, memory, rows, torch.randn(1, queries, 4), None)
     assert largest.elements <= 64 * queries + 16 * budget + 4 * slots < queries * slots
 

@@ -9,7 +9,12 @@ from hopfield_amem.descent import FixedPoint, Flow, GradientDescent
 from hopfield_amem.energies import Cosine, Dot, Exp, Log, Manhattan, Sphere
 
 close = torch.testing.assert_close
-SMOOTH = {"log_sum_exp": presets.log_sum_exp(12.0), "distance": presets.distance(12.0), "entmax": presets.entmax(1.5, 12.0), "cosine": ReadEnergy(Cosine(), Exp(), Log(), beta=12.0)}
+SMOOTH = {
+    "log_sum_exp": presets.log_sum_exp(12.0),
+    "distance": presets.distance(12.0),
+    "entmax": presets.entmax(1.5, 12.0),
+    "cosine": ReadEnergy(Cosine(), Exp(), Log(), beta=12.0),
+}
 
 
 @pytest.fixture
@@ -36,7 +41,11 @@ def test_all_descents_reach_the_same_minimum(memory, name):
 @pytest.mark.parametrize("name", [n for n, e in ENERGIES.items() if e.monotone])
 def test_recorded_energies_never_rise(memory, name):
     query, keys = memory
-    energy = ENERGIES[name] if ENERGIES[name].scaling != presets.relu_feed_forward().scaling else ReadEnergy(Dot(), ENERGIES[name].separation, ENERGIES[name].scaling, Sphere())
+    energy = (
+        ENERGIES[name]
+        if ENERGIES[name].scaling != presets.relu_feed_forward().scaling
+        else ReadEnergy(Dot(), ENERGIES[name].separation, ENERGIES[name].scaling, Sphere())
+    )
     result = FixedPoint(steps=20, record=True)(energy, query, keys)
     assert result.trajectory.shape[0] == result.energies.shape[0] == int(result.steps.max()) + 1
     finite = result.energies.isfinite().all(0)
@@ -87,7 +96,7 @@ def test_the_retrieval_error_bound_holds(make, beta):
     assert (error <= result.bound + 1e-12).all()
     assert (result.margin >= 0).all()
     ramsauer = 2 * keys.norm(dim=-1).max() * 49 * torch.exp(-beta * result.margin)
-    assert (result.bound[: 10] <= ramsauer * (2.5 if make is presets.distance else 1) + 1e-12).all()
+    assert (result.bound[:10] <= ramsauer * (2.5 if make is presets.distance else 1) + 1e-12).all()
 
 
 def test_entmax_retrieves_exactly_beyond_its_margin(memory):
@@ -124,7 +133,9 @@ def test_gradient_through_every_descent(memory):
         for energy in (presets.log_sum_exp(3.0), ReadEnergy(Manhattan(), Exp(), Log(), beta=3.0), lambda x, m: 0.25 * (x @ m.T).square().sum(-1)):
             if isinstance(descent, FixedPoint) and not isinstance(energy, ReadEnergy):
                 continue
-            torch.autograd.gradcheck(lambda q, k, d=descent, e=energy: d(e, q, k).state, (query[:2].clone().requires_grad_(), keys[:4].clone().requires_grad_()), atol=1e-4)
+            torch.autograd.gradcheck(
+                lambda q, k, d=descent, e=energy: d(e, q, k).state, (query[:2].clone().requires_grad_(), keys[:4].clone().requires_grad_()), atol=1e-4
+            )
 
 
 def test_the_adjoint_gives_the_gradient_of_the_flow(memory):

@@ -8,12 +8,15 @@ from scipy.integrate import quad
 from scipy.special import expit, ndtr
 
 from hopfield_amem.energies import Elementwise, Epanechnikov, Euclidean, Exp, Gelu, Log, Manhattan, Power, RectifiedPower, Relu, Silu, Simplex, Sphere, Tsallis
-from hopfield_amem.energies.separation import as_separation
+from hopfield_amem.energies.elementwise import as_separation
 
 close = torch.testing.assert_close
 
 
-@pytest.mark.parametrize("separation, activation", [(Gelu(), lambda t: t * ndtr(t)), (Silu(), lambda t: t * expit(t)), (Relu(), lambda t: max(t, 0)), (RectifiedPower(3), lambda t: max(t, 0) ** 2)])
+@pytest.mark.parametrize(
+    "separation, activation",
+    [(Gelu(), lambda t: t * ndtr(t)), (Silu(), lambda t: t * expit(t)), (Relu(), lambda t: max(t, 0)), (RectifiedPower(3), lambda t: max(t, 0) ** 2)],
+)
 def test_separations_are_integrals_of_activations(separation, activation):
     for s in (-30.0, -3.0, -0.5, 0.0, 0.3, 2.0, 7.0, 30.0):
         value = separation(torch.tensor(s, dtype=torch.float64)).item()
@@ -30,7 +33,9 @@ def test_tsallis_runs_from_exp_to_sparsemax():
         close(Tsallis(alpha).slope(torch.zeros(1)), torch.ones(1))
 
 
-@pytest.mark.parametrize("separation", [Exp(), Power(1), Power(5), RectifiedPower(1), RectifiedPower(4), Gelu(), Silu(), Epanechnikov(), Tsallis(1.3), Tsallis(2.5)])
+@pytest.mark.parametrize(
+    "separation", [Exp(), Power(1), Power(5), RectifiedPower(1), RectifiedPower(4), Gelu(), Silu(), Epanechnikov(), Tsallis(1.3), Tsallis(2.5)]
+)
 @pytest.mark.parametrize("score", [-200.0, -1.0, 0.0, 1.0])
 def test_separations_are_finite_with_finite_derivatives(separation, score):
     s = torch.tensor(score, dtype=torch.float64)

@@ -56,7 +56,9 @@ def test_heavy_libraries_stay_at_the_edge(library):
 def test_the_package_imports_nothing_heavy():
     code = "import sys, hopfield_amem, hopfield_amem.descent, hopfield_amem.layers, hopfield_amem.analysis; print(' '.join(sys.modules))"
     loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
-    torch_alone = set(subprocess.run([sys.executable, "-c", "import sys, torch; print(' '.join(sys.modules))"], capture_output=True, text=True, check=True).stdout.split())
+    torch_alone = set(
+        subprocess.run([sys.executable, "-c", "import sys, torch; print(' '.join(sys.modules))"], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert not {"triton", "transformers", "matplotlib", "torchdiffeq", "sklearn", "scipy", "typer", "rich"} & (loaded - torch_alone)
 
 

@@ -19,7 +19,9 @@ def test_a_memory_comes_back_as_it_was(spec, tmp_path):
     save_memory(tmp_path / "m.safetensors", spec, KEYS, VALUES, presence=presence)
     stored = load_memory(tmp_path / "m.safetensors")
     assert stored.spec == spec
-    assert torch.equal(retrieve(stored.spec, QUERY, stored.keys, stored.values, presence=stored.presence), retrieve(spec, QUERY, KEYS, VALUES, presence=presence))
+    assert torch.equal(
+        retrieve(stored.spec, QUERY, stored.keys, stored.values, presence=stored.presence), retrieve(spec, QUERY, KEYS, VALUES, presence=presence)
+    )
     assert os.listdir(tmp_path) == ["m.safetensors"]
 
 

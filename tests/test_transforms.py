@@ -147,7 +147,13 @@ def test_specs_copy_and_pickle(name):
 
 def test_a_learned_beta_per_head_gets_its_gradient():
     query, keys, values = (torch.randn(2, 3, n, 4, dtype=torch.float64) for n in (5, 9, 9))
-    for make in (presets.log_sum_exp, presets.distance, presets.entmax, lambda: ReadEnergy(Manhattan(), Exp(), Log()), lambda: ReadEnergy(Cosine(), Exp(), Log())):
+    for make in (
+        presets.log_sum_exp,
+        presets.distance,
+        presets.entmax,
+        lambda: ReadEnergy(Manhattan(), Exp(), Log()),
+        lambda: ReadEnergy(Cosine(), Exp(), Log()),
+    ):
         betas = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64, requires_grad=True)
         grads = []
         for backend in BACKENDS:

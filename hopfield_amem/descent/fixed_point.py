@@ -81,7 +81,10 @@ def _attach(settle, state: Tensor) -> Tensor:
             if change <= 10 * torch.finfo(cotangent.dtype).eps:
                 return total
         if change > 1e-3:
-            warnings.warn(f"The implicit gradient did not converge (relative change {float(change):.1e} after 200 steps): the fixed point barely attracts. Use gradient='recompute'.", stacklevel=2)
+            warnings.warn(
+                f"The implicit gradient did not converge (relative change {float(change):.1e} after 200 steps): the fixed point barely attracts. Use gradient='recompute'.",
+                stacklevel=2,
+            )
         return total
 
     attached.register_hook(solve)
@@ -91,4 +94,7 @@ def _attach(settle, state: Tensor) -> Tensor:
 def _warn_unconverged(residual: Tensor, tolerance: float) -> None:
     late = int((residual > tolerance).sum())
     if late:
-        warnings.warn(f"{late} of {residual.numel()} queries have not converged; their implicit gradient is inaccurate. Raise steps, or use gradient='recompute'.", stacklevel=3)
+        warnings.warn(
+            f"{late} of {residual.numel()} queries have not converged; their implicit gradient is inaccurate. Raise steps, or use gradient='recompute'.",
+            stacklevel=3,
+        )

@@ -1,12 +1,14 @@
 """WHAT: energies as frozen, printable specs. torch only, no parameters, no loops."""
 
 from . import presets
+from .activation import Gelu, Silu
 from .confinement import Confinement, Free, Hypercube, Quadratic, Sphere
+from .elementwise import Elementwise
 from .memory import Memory
 from .presets import ENERGIES
 from .read import ReadEnergy
 from .scaling import Log, Scaling, Simplex, Sum
-from .separation import Elementwise, Epanechnikov, Exp, Gelu, Power, RectifiedPower, Relu, Separation, Silu, Tsallis
+from .separation import Epanechnikov, Exp, Power, RectifiedPower, Relu, Separation, Tsallis
 from .similarity import Cosine, Custom, Dot, Euclidean, Manhattan, Similarity
 from .write import Delta, Hebbian, Loss, Ridge, WriteEnergy
 

@@ -33,7 +33,7 @@ def factors(energy: ReadEnergy) -> None:
     if isinstance(energy.similarity, Manhattan) and not isinstance(confinement, Free):
         raise ValueError(f"Manhattan confines its state by itself; use Free(), not {type(confinement).__name__}().")
     if not _traced():
-        _fits(scaling, energy.separation, energy.similarity.highest)  # type: ignore[arg-type, union-attr]
+        _fits(scaling, energy.separation, energy.similarity.highest)
 
 
 def inverse_temperature(beta: float | Tensor) -> None:
@@ -54,7 +54,9 @@ def _fits(scaling: Scaling, separation: Separation, highest: float) -> None:
 def step(energy: ReadEnergy) -> None:
     """Raise when an energy has no closed-form step."""
     if not energy.similarity.inner and not isinstance(energy.similarity, Manhattan):
-        raise ValueError(f"The similarity {energy.similarity} has no closed-form step. Descend with GradientDescent or Flow, or read values: retrieve(energy, query, keys, values).")
+        raise ValueError(
+            f"The similarity {energy.similarity} has no closed-form step. Descend with GradientDescent or Flow, or read values: retrieve(energy, query, keys, values)."
+        )
 
 
 def bounded(energy: ReadEnergy, keys: Tensor) -> None:
@@ -99,12 +101,18 @@ def inputs(energy: ReadEnergy, state: Tensor, keys: Tensor, values: Tensor | Non
     for name, tensor in named.items():
         _tensor(name, tensor)
     if state.shape[-1] != keys.shape[-1]:
-        raise ValueError(f"query and keys must share their last dimension, got query {_shape(state)} and keys {_shape(keys)}. Project one of them to the other's width.")
+        raise ValueError(
+            f"query and keys must share their last dimension, got query {_shape(state)} and keys {_shape(keys)}. Project one of them to the other's width."
+        )
     if values is not None and values.shape[-2] != keys.shape[-2]:
         raise ValueError(f"Every key needs one value: keys {_shape(keys)} hold {keys.shape[-2]} slots, values {_shape(values)} hold {values.shape[-2]}.")
     _one_device(named | ({} if presence is None else {"presence": presence}))
     if len({t.dtype for t in named.values()}) > 1 and not torch.is_autocast_enabled(state.device.type):
-        raise TypeError("query, keys and values must share one dtype, got " + ", ".join(f"{k} {t.dtype}" for k, t in named.items()) + ". Convert them with .to(dtype), or run under autocast.")
+        raise TypeError(
+            "query, keys and values must share one dtype, got "
+            + ", ".join(f"{k} {t.dtype}" for k, t in named.items())
+            + ". Convert them with .to(dtype), or run under autocast."
+        )
     try:
         lead = torch.broadcast_shapes(*(t.shape[:-2] for t in named.values()))
     except RuntimeError:
@@ -128,7 +136,9 @@ def _tensor(name: str, tensor: Tensor) -> None:
 def _presence(presence: Tensor, shape: tuple[int, ...]) -> None:
     if not isinstance(presence, Tensor) or not (presence.dtype == torch.bool or presence.is_floating_point()):
         kind = presence.dtype if isinstance(presence, Tensor) else type(presence).__name__
-        raise TypeError(f"presence must be a boolean tensor (True = the slot is there) or a floating-point one in [0, 1], got {kind}. Convert a 0/1 mask with .bool().")
+        raise TypeError(
+            f"presence must be a boolean tensor (True = the slot is there) or a floating-point one in [0, 1], got {kind}. Convert a 0/1 mask with .bool()."
+        )
     if presence.ndim == 0 or len(presence.shape) > len(shape) or any(p not in (1, s) for p, s in zip(presence.shape[::-1], shape[::-1], strict=False)):
         raise ValueError(
             f"presence of shape {_shape(presence)} does not broadcast against the scores (..., query, slot) = {shape}. "
@@ -147,7 +157,9 @@ def _beta(beta: float | Tensor, state: Tensor, lead: torch.Size) -> None:
     except RuntimeError:
         fits = False
     if not fits:
-        raise ValueError(f"beta of shape {_shape(beta)} must broadcast against the leading dimensions {tuple(lead)} of query and keys, for example (heads,) for (batch, heads, query, width).")
+        raise ValueError(
+            f"beta of shape {_shape(beta)} must broadcast against the leading dimensions {tuple(lead)} of query and keys, for example (heads,) for (batch, heads, query, width)."
+        )
     if not readable((beta > 0).all(), True):
         raise ValueError("The inverse temperature beta must be positive everywhere. Parametrise a learned one as log_beta.exp() or softplus.")
 
@@ -190,7 +202,9 @@ def _traced() -> bool:
 
 def _one_device(named: dict[str, Tensor]) -> None:
     if len({t.device for t in named.values()}) > 1:
-        raise ValueError("All tensors must live on one device, got " + ", ".join(f"{k} on {t.device}" for k, t in named.items()) + ". Move them with .to(device).")
+        raise ValueError(
+            "All tensors must live on one device, got " + ", ".join(f"{k} on {t.device}" for k, t in named.items()) + ". Move them with .to(device)."
+        )
 
 
 def _shape(tensor: Tensor) -> str:

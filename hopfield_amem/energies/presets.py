@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from .activation import Gelu, Silu
 from .confinement import Hypercube
 from .read import ReadEnergy
 from .scaling import Log, Simplex, Sum
-from .separation import Epanechnikov, Exp, Gelu, Power, RectifiedPower, Relu, Silu, Tsallis
+from .separation import Epanechnikov, Exp, Power, RectifiedPower, Relu, Tsallis
 from .similarity import Dot, Euclidean
 
 

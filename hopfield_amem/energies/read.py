@@ -10,13 +10,14 @@ from torch import Tensor
 
 from . import checks
 from .confinement import Confinement, Free, Quadratic, Sphere
+from .elementwise import as_separation
 from .registry import Factors, register
 from .scaling import Log, Scaling, is_exponential
-from .separation import Separation, as_separation
+from .separation import Separation
 from .similarity import Cosine, Custom, Dot, Euclidean, Manhattan, Similarity
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class ReadEnergy:
     """``E(x; ξ) = C(x) − Q[Σ_μ F(β S(x, ξ_μ))]/β``  (the letters of Hoover et al. 2025, arXiv 2506.10801).
 
@@ -40,24 +41,33 @@ class ReadEnergy:
             that cannot hold the state.
     """
 
-    similarity: Similarity | Callable[[Tensor, Tensor], Tensor]
-    separation: Separation | Callable[[Tensor], Tensor]
-    scaling: Scaling = Log()
-    confinement: Confinement | None = None
-    beta: float | Tensor = 1.0
-    name: str = field(init=False, repr=False, default="")
+    similarity: Similarity
+    separation: Separation
+    scaling: Scaling
+    confinement: Confinement
+    beta: float | Tensor
+    name: str = field(init=False, repr=False)
 
-    def __post_init__(self):
-        similarity = self.similarity if isinstance(self.similarity, Similarity) else Custom(self.similarity)
-        separation = as_separation(self.separation)
-        confinement = _default_confinement(similarity) if self.confinement is None else self.confinement
-        for name, value in (("similarity", similarity), ("separation", separation), ("confinement", confinement)):
-            object.__setattr__(self, name, value)
+    def __init__(
+        self,
+        similarity: Similarity | Callable[[Tensor, Tensor], Tensor],
+        separation: Separation | Callable[[Tensor], Tensor],
+        scaling: Scaling = Log(),
+        confinement: Confinement | None = None,
+        beta: float | Tensor = 1.0,
+    ):
+        similarity = similarity if isinstance(similarity, Similarity) else Custom(similarity)
+        confinement = _default_confinement(similarity) if confinement is None else confinement
+        self._set(similarity=similarity, separation=as_separation(separation), scaling=scaling, confinement=confinement, beta=beta)
         checks.factors(self)
         self._register()
 
+    def _set(self, **fields: object) -> None:
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
     def _register(self):
-        object.__setattr__(self, "name", register(Factors(self.similarity, self.separation, self.scaling)))  # type: ignore[arg-type]
+        self._set(name=register(Factors(self.similarity, self.separation, self.scaling)))
 
     def __setstate__(self, fields):
         self.__dict__.update(fields)
@@ -113,11 +123,11 @@ class ReadEnergy:
         scores, which settling optimises. ``Sum`` and ``Simplex`` inherit this, and so does ``Log`` with ``Exp``; any other ``Log`` does
         where the scale of the weights is irrelevant, that is, without ``Quadratic``. F is examined on [−30, 30], or up to S's upper bound.
         """
-        probe = torch.linspace(-30, min(30.0, self.similarity.highest), 6001, dtype=torch.float64)  # type: ignore[union-attr]
-        slope = self.separation.slope(probe)  # type: ignore[union-attr]
+        probe = torch.linspace(-30, min(30.0, self.similarity.highest), 6001, dtype=torch.float64)
+        slope = self.separation.slope(probe)
         convex = bool((slope.diff() >= -1e-12 * slope.abs().max().clamp(max=1e6)).all())
         increasing = isinstance(self.similarity, Dot) or bool((slope >= 0).all())
-        scale_free = not isinstance(self.scaling, Log) or is_exponential(self.separation)  # type: ignore[arg-type]
+        scale_free = not isinstance(self.scaling, Log) or is_exponential(self.separation)
         return convex and increasing and (scale_free or not isinstance(self.confinement, Quadratic))
 
     @property
@@ -144,10 +154,9 @@ class ReadEnergy:
 
     def at(self, beta: float | Tensor) -> ReadEnergy:
         """The same energy at another inverse temperature."""
-        twin = object.__new__(ReadEnergy)
-        for name, value in {**vars(self), "beta": beta}.items():
-            object.__setattr__(twin, name, value)  # the factors have been checked and named already
         checks.inverse_temperature(beta)
+        twin = object.__new__(ReadEnergy)
+        twin._set(**{**vars(self), "beta": beta})  # the factors have been checked and named already
         return twin
 
     def __eq__(self, other: object) -> bool:
@@ -166,7 +175,7 @@ class ReadEnergy:
     def __str__(self) -> str:
         beta = f"{self.beta:g}" if isinstance(self.beta, (int, float)) else "β"
         scale, over = ("", "") if beta == "1" else (beta, f" / {beta}")
-        value = self.scaling.formula(self.separation.formula, self.similarity.formula(scale))  # type: ignore[union-attr]
+        value = self.scaling.formula(self.separation.formula, self.similarity.formula(scale))
         confinement = str(self.confinement)
         if confinement.startswith("["):  # a set, not a term
             return f"E(x) = −{value}{over},  {confinement[1:-1]}"

@@ -30,7 +30,12 @@ class Layout:
         state = state.expand(*self.lead, *state.shape[-2:]).permute(order)
         batch = self._count(self.kept)
         state = state.reshape(batch, self._count(self.shared) * self.rows, state.shape[-1])
-        return state, self._batched(keys, batch), None if values is None else self._batched(values, batch), None if presence is None else self._batched(presence, batch)
+        return (
+            state,
+            self._batched(keys, batch),
+            None if values is None else self._batched(values, batch),
+            None if presence is None else self._batched(presence, batch),
+        )
 
     def unfolded(self, result: Tensor) -> Tensor:
         """(b, rows, columns) -> (..., q, columns)"""

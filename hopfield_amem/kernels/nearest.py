@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy, checks
-from .tiles import ELEMENTS
+from .cut import ELEMENTS
 
 
 @torch.no_grad()

@@ -12,21 +12,21 @@ class Reference:
     """Reads of one memory by the methods of the energy itself."""
 
     def __init__(self, energy: ReadEnergy, keys: Tensor, presence: Tensor | None, causal: bool):
-        self.energy_spec, self.keys, self.presence, self.causal = energy, keys, presence, causal
+        self.spec, self.keys, self.presence, self.causal = energy, keys, presence, causal
 
     def settle(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q, d)
-        return self.energy_spec.settle(state, self.keys, presence=self._gate(state))
+        return self.spec.settle(state, self.keys, presence=self._gate(state))
 
     def read(self, state: Tensor, values: Tensor) -> Tensor:  # (..., q, d), (..., n, v) -> (..., q, v)
-        return self.energy_spec.read(state, self.keys, values, presence=self._gate(state))
+        return self.spec.read(state, self.keys, values, presence=self._gate(state))
 
     def energy(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q)
-        return self.energy_spec(state, self.keys, presence=self._gate(state))
+        return self.spec(state, self.keys, presence=self._gate(state))
 
     def force(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q, d)
         """``Σ p ∇ₓS``, what the stored patterns pull a state with."""
-        weights = self.energy_spec.weights(state, self.keys, presence=self._gate(state))
-        return self.energy_spec.similarity.force(state, *self.energy_spec.similarity.pull(weights, self.keys))
+        weights = self.spec.weights(state, self.keys, presence=self._gate(state))
+        return self.spec.similarity.force(state, *self.spec.similarity.pull(weights, self.keys))
 
     def _gate(self, state: Tensor) -> Tensor | None:
         return causal_presence(self.presence, state.shape[-2], self.keys.shape[-2], state.device) if self.causal else self.presence

@@ -66,7 +66,9 @@ def retrieve(
     return result
 
 
-def engine(energy: ReadEnergy, query: Tensor, keys: Tensor, *, presence: Tensor | None = None, causal: bool = False, backend: str = "auto") -> Reference | Chunked:
+def engine(
+    energy: ReadEnergy, query: Tensor, keys: Tensor, *, presence: Tensor | None = None, causal: bool = False, backend: str = "auto"
+) -> Reference | Chunked:
     """The chosen backend bound to one memory: ``settle``, ``read``, ``energy`` and ``force`` of states like ``query``."""
     chosen = explain(energy, query, keys, backend=backend).backend
     return BACKENDS[chosen](energy, keys, presence, causal)
@@ -103,7 +105,9 @@ def explain(energy: ReadEnergy | Memory, query: Tensor, keys: Tensor, *, backend
     if isinstance(spec.similarity, Manhattan):
         return Explanation("chunked", "elementwise tiles", f"{asked}{spec.similarity} is no inner product: scores are computed elementwise, tile by tile")
     if softmax:
-        return Explanation("chunked", "torch fused attention", f"{asked}the weights are exp(β S − Q) of an inner product, which torch's fused attention computes exactly")
+        return Explanation(
+            "chunked", "torch fused attention", f"{asked}the weights are exp(β S − Q) of an inner product, which torch's fused attention computes exactly"
+        )
     return Explanation("chunked", "streamed tiles", f"{asked}{scores:,} scores are streamed in tiles, forward and backward")
 
 

@@ -12,7 +12,7 @@ from ..energies.separation import Tsallis
 from ..energies.threshold import amount, anchor, newton
 
 if TYPE_CHECKING:
-    from .tiles import Memory, Rows, Rule
+    from .cut import Memory, Rows, Rule
 
 
 def candidates(rule: Rule, memory: Memory, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:

@@ -1,0 +1,42 @@
+# Needs only Python >= 3.11 with venv, make, and a package index. Another interpreter: make test PY=python3.12
+PY ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: help demo test check examples bench clean
+
+help:
+	@echo "make demo      store, damage and recall real images with every energy; pictures in out/demo"
+	@echo "make test      the tests"
+	@echo "make check     lint and types"
+	@echo "make examples  run every example"
+	@echo "make bench     measure against the peers; results in benchmarks/results"
+	@echo "make clean     remove the environment and everything generated"
+
+# The stamp is written last, so that an interrupted installation is done again.
+$(READY): pyproject.toml constraints.txt Makefile
+	@$(PY) -c "import sys; sys.version_info >= (3, 11) or sys.exit('hopfield_amem needs Python 3.11 or newer: make PY=python3.11')"
+	$(PY) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,hf]"
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/hopfield-amem demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -n auto
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+examples: $(READY)
+	@for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done
+
+bench: $(READY)
+	$(BIN)/python benchmarks/retrieve.py
+
+clean:
+	rm -rf $(VENV) out *.egg-info .pytest_cache .ruff_cache .hypothesis

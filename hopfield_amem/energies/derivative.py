@@ -1,0 +1,21 @@
+"""First derivatives of functions of tensors, in a form that composes with every other transformation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def vjp(function: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
+    """The value of a function and the map from cotangents of the value to gradients of the arguments."""
+    value, pullback, *_ = torch.func.vjp(function, *primals)
+    return value, pullback
+
+
+def slope(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+    """The derivative of an elementwise function, or the gradient of every one of several independent scalars."""
+    value, pullback = vjp(function, point)
+    return pullback(torch.ones_like(value))[0]
