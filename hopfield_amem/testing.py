@@ -281,8 +281,8 @@ def _needs_steps(case: _Case) -> None:
 
 
 def _read(case: _Case, backend: str, **changes: Tensor | None) -> Tensor:
-    given = {"keys": case.keys, "values": case.values, "presence": case.presence} | changes
-    return retrieve(case.energy, case.query, given["keys"], given["values"], presence=given["presence"], backend=backend)
+    given: dict = {"keys": case.keys, "values": case.values, "presence": case.presence} | changes
+    return retrieve(case.energy, case.query, **given, backend=backend)
 
 
 def _everywhere(law: str, case: _Case, pair) -> None:

@@ -130,8 +130,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", [n for n in MORE if n != "manhattan"])
 def test_no_tensor_grows_as_queries_times_slots(name):
-    similarity, separation, scaling = named(MORE[name].name)
-    rule = cut.Rule(separation, scaling)
+    rule = cut.Rule(*named(MORE[name].name)[1:])
     queries, slots, budget = 400, 3000, 4096
     memory = cut.Memory(torch.randn(1, queries, 4), torch.randn(1, slots, 4), torch.randn(1, slots, 4), None, False, False, budget)
     with Largest() as largest:

@@ -106,6 +106,6 @@ def test_distances_far_from_the_origin_keep_their_digits():
 
 def test_sphere_is_safe_for_long_and_short_pulls():
     for size in (1e-30, 1.0, 1e30):
-        state = Sphere(2.0).minimise(torch.tensor([[size, 0.0]]), 0.0, torch.zeros(1, 2))
+        state = Sphere(2.0).minimise(torch.tensor([[size, 0.0]]), None, torch.zeros(1, 2))
         close(state, torch.tensor([[2.0, 0.0]]))
-    close(Sphere().minimise(torch.zeros(1, 2), 0.0, torch.tensor([[0.6, 0.8]])), torch.tensor([[0.6, 0.8]]))
+    close(Sphere().minimise(torch.zeros(1, 2), None, torch.tensor([[0.6, 0.8]])), torch.tensor([[0.6, 0.8]]))

@@ -45,7 +45,8 @@ class Descended:
 
     def __str__(self) -> str:
         share = float(self.converged.float().mean()) if self.converged.numel() else 1.0
-        text = f"{share:.0%} of {self.converged.numel()} queries converged, {float(self.steps.float().mean()):.1f} steps, mean energy {float(self.energy.mean()):.4g}"
+        steps, energy = float(self.steps.float().mean()), float(self.energy.mean())
+        text = f"{share:.0%} of {self.converged.numel()} queries converged, {steps:.1f} steps, mean energy {energy:.4g}"
         return text if self.bound is None else f"{text}, retrieval error at most {float(self.bound.max()):.2g}"
 
 

@@ -82,7 +82,7 @@ def _attach(settle, state: Tensor) -> Tensor:
                 return total
         if change > 1e-3:
             warnings.warn(
-                f"The implicit gradient did not converge (relative change {float(change):.1e} after 200 steps): the fixed point barely attracts. Use gradient='recompute'.",
+                f"The implicit gradient did not converge (change {float(change):.1e} after 200 steps): the fixed point barely attracts. Use 'recompute'.",
                 stacklevel=2,
             )
         return total
@@ -95,6 +95,6 @@ def _warn_unconverged(residual: Tensor, tolerance: float) -> None:
     late = int((residual > tolerance).sum())
     if late:
         warnings.warn(
-            f"{late} of {residual.numel()} queries have not converged; their implicit gradient is inaccurate. Raise steps, or use gradient='recompute'.",
+            f"{late} of {residual.numel()} queries have not converged; their implicit gradient is inaccurate. Raise steps, or use 'recompute'.",
             stacklevel=3,
         )

@@ -20,7 +20,7 @@ class Landscape:
 
     def __init__(self, energy: Energy, state: Tensor, keys: Tensor, presence: Tensor | None, backend: str = "auto"):
         self.spec = energy
-        self.given = {"query": state, "keys": keys}
+        self.given: dict[str, Tensor | None] = {"query": state, "keys": keys}
         if isinstance(energy, ReadEnergy):
             checks.inputs(energy, state, keys, None, presence)
         elif presence is not None:

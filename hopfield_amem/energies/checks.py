@@ -55,7 +55,8 @@ def step(energy: ReadEnergy) -> None:
     """Raise when an energy has no closed-form step."""
     if not energy.similarity.inner and not isinstance(energy.similarity, Manhattan):
         raise ValueError(
-            f"The similarity {energy.similarity} has no closed-form step. Descend with GradientDescent or Flow, or read values: retrieve(energy, query, keys, values)."
+            f"The similarity {energy.similarity} has no closed-form step. "
+            "Descend with GradientDescent or Flow, or read values: retrieve(energy, query, keys, values)."
         )
 
 
@@ -158,7 +159,8 @@ def _beta(beta: float | Tensor, state: Tensor, lead: torch.Size) -> None:
         fits = False
     if not fits:
         raise ValueError(
-            f"beta of shape {_shape(beta)} must broadcast against the leading dimensions {tuple(lead)} of query and keys, for example (heads,) for (batch, heads, query, width)."
+            f"beta of shape {_shape(beta)} must broadcast against the leading dimensions {tuple(lead)} of query and keys, "
+            "for example (heads,) for (batch, heads, query, width)."
         )
     if not readable((beta > 0).all(), True):
         raise ValueError("The inverse temperature beta must be positive everywhere. Parametrise a learned one as log_beta.exp() or softplus.")

@@ -19,8 +19,8 @@ class Confinement:
         """``∇C(x)``, the same shape as the state."""
         return torch.zeros_like(state)
 
-    def minimise(self, pull: Tensor, mass: Tensor | float, state: Tensor) -> Tensor:
-        """``argmin_x C(x) − pull·x + ½ mass ‖x‖²``; where every x is equally good, the present state."""
+    def minimise(self, pull: Tensor, mass: Tensor | None, state: Tensor) -> Tensor:
+        """``argmin_x C(x) − pull·x + ½ mass ‖x‖²``, a mass of None meaning 0; where every x is equally good, the present state."""
         raise NotImplementedError
 
     def project(self, state: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class Quadratic(Confinement):
         return state
 
     def minimise(self, pull, mass, state):
-        return pull if isinstance(mass, (int, float)) and mass == 0 else pull / (1 + mass)
+        return pull if mass is None else pull / (1 + mass)
 
     def __str__(self) -> str:
         return "½‖x‖²"
@@ -54,8 +54,7 @@ class Free(Confinement):
     """``C(x) = 0``: for energies that are confined by their similarity (distances)."""
 
     def minimise(self, pull, mass, state):
-        held = torch.as_tensor(mass, device=state.device) > 0
-        return torch.where(held, pull / torch.where(held, mass, 1.0), state)
+        return state if mass is None else torch.where(mass > 0, pull / torch.where(mass > 0, mass, 1.0), state)
 
     def __str__(self) -> str:
         return ""
@@ -95,7 +94,7 @@ class Hypercube(Confinement):
     """``−1 ≤ xᵢ ≤ 1``: with ``Dot`` the settled state is ``sign(Σ p ξ)``, binary memories (Hopfield 1982)."""
 
     def minimise(self, pull, mass, state):
-        if isinstance(mass, (int, float)) and mass == 0:
+        if mass is None:
             return torch.where(pull == 0, state, torch.where(pull.isnan(), pull, pull.sign()))
         return torch.where(mass > 0, (pull / torch.where(mass > 0, mass, 1.0)).clamp(-1, 1), state)
 

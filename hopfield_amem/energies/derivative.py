@@ -15,6 +15,12 @@ def vjp(function: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[.
     return value, pullback
 
 
+def jvp(function: Callable[..., Any], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]) -> tuple[Any, Any]:
+    """The value of a function and its derivative along the tangents."""
+    value, moved, *_ = torch.func.jvp(function, primals, tangents)
+    return value, moved
+
+
 def slope(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
     """The derivative of an elementwise function, or the gradient of every one of several independent scalars."""
     value, pullback = vjp(function, point)

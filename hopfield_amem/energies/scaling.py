@@ -69,11 +69,11 @@ class Log(Scaling):
     null_slot: bool = False
 
     def value(self, separation, score, presence=None):
-        shift, terms, total = self._terms(separation, score, presence)
+        shift, _, total = self._terms(separation, score, presence)
         return torch.where(total > 0, shift + torch.where(total > 0, total, 1.0).log(), -math.inf)
 
     def weights(self, separation, score, presence=None):
-        shift, terms, total = self._terms(separation, score, presence)
+        _, terms, total = self._terms(separation, score, presence)
         slope = terms if is_exponential(separation) else _masked(separation.slope, score, presence)
         return slope / torch.where(total > 0, total, 1.0).unsqueeze(-1)
 

@@ -32,10 +32,10 @@ class Similarity:
     def lift_keys(self, keys: Tensor) -> Tensor:
         raise NotImplementedError(f"{self} is not an inner product")
 
-    def pull(self, weights: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | float]:
+    def pull(self, weights: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | None]:
         """``Σ p ξ`` and, when S holds −½‖x‖², the mass ``Σ p``, from full weights (..., q, n)."""
         columns = self.lift_keys(keys)[..., : keys.shape[-1]]
-        return weights @ columns, weights.sum(-1, keepdim=True) if self.massive else 0.0
+        return weights @ columns, weights.sum(-1, keepdim=True) if self.massive else None
 
     def origin(self, keys: Tensor) -> Tensor | None:
         """A point ``(..., 1, d)`` that may be subtracted from states and keys without changing S, or None."""
@@ -48,7 +48,7 @@ class Similarity:
     def __str__(self) -> str:
         return self.formula("")
 
-    def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
+    def force(self, state: Tensor, pull: Tensor, mass: Tensor | None) -> Tensor:
         """``Σ_μ p_μ ∇ₓS(x, ξ_μ)`` from the averages ``pull = Σ p ξ`` and ``mass = Σ p``."""
         raise NotImplementedError(f"{self} has no closed-form force")
 
@@ -68,7 +68,7 @@ class Dot(Similarity):
     def lift_keys(self, keys: Tensor) -> Tensor:
         return keys
 
-    def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
+    def force(self, state: Tensor, pull: Tensor, mass: Tensor | None) -> Tensor:
         return pull
 
     def formula(self, scale: str) -> str:
@@ -90,7 +90,7 @@ class Cosine(Similarity):
     def lift_keys(self, keys: Tensor) -> Tensor:
         return normalize(keys, dim=-1)
 
-    def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
+    def force(self, state: Tensor, pull: Tensor, mass: Tensor | None) -> Tensor:
         length = state.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(state.dtype).tiny)
         unit = state / length
         return (pull - unit * (unit * pull).sum(-1, keepdim=True)) / length
@@ -125,8 +125,8 @@ class Euclidean(Similarity):
             return keys.new_zeros(1, keys.shape[-1])
         return keys.detach().mean(-2, keepdim=True)
 
-    def force(self, state: Tensor, pull: Tensor, mass: Tensor | float) -> Tensor:
-        return pull - mass * state
+    def force(self, state: Tensor, pull: Tensor, mass: Tensor | None) -> Tensor:
+        return pull if mass is None else pull - mass * state
 
     def formula(self, scale: str) -> str:
         return f"−½{scale and f'·{scale}'}‖x − ξ_μ‖²"

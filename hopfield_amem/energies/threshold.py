@@ -73,7 +73,7 @@ def anchor(separation: Separation, score: Tensor, present: Tensor | None) -> Ten
 def bracket(separation: Separation, score: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds of τ. Closed for the q-exponential, by doubling for any other separation."""
     if score.shape[-1] == 0:
-        return (score.sum(-1),) * 2
+        return score.sum(-1), score.sum(-1)
     top = score if present is None else torch.where(present > 0, score, -math.inf)
     top = _finite(top.amax(-1))
     if isinstance(separation, Tsallis):

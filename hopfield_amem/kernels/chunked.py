@@ -45,12 +45,12 @@ class Chunked:
         pull, mass, _ = self.pull(state)
         return self.spec.similarity.force(state, pull, mass)
 
-    def pull(self, state: Tensor) -> tuple[Tensor, Tensor | float, Tensor]:
-        """``Σ p ξ``, ``Σ p`` (0 unless the similarity is massive) and Q."""
+    def pull(self, state: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """``Σ p ξ``, ``Σ p`` (None unless the similarity is massive) and Q."""
         similarity, scaling = self.spec.similarity, self.spec.scaling
         if not similarity.massive:
             pull, value = self._stream(state, None, self.dim)
-            return pull, 0.0, value
+            return pull, None, value
         if scaling.normalised(self.spec.separation):
             pull, value = self._stream(state, None, self.dim)
             mass = (value > -math.inf).to(pull.dtype).unsqueeze(-1)

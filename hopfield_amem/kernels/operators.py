@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..energies.derivative import vjp
+from ..energies.derivative import jvp, vjp
 from ..energies.registry import named
 from . import fused, tiles
 from .cut import BASELINE, ELEMENTS, Memory, Rows, Rule
@@ -80,9 +80,9 @@ def read_backward(
 @read_backward.register_fake
 def _(cotangents, inputs, presence, rows, rule, width, causal):
     empty = inputs[0].new_empty(0)
-    soft = presence is not None and presence.is_floating_point()
+    d_presence = presence.new_empty(presence.shape) if presence is not None and presence.is_floating_point() else empty.clone()
     d_state, d_keys, *d_values = (t.new_empty(t.shape) for t in inputs)
-    return d_state, d_keys, d_values[0] if d_values else empty, presence.new_empty(presence.shape) if soft else empty.clone()
+    return d_state, d_keys, d_values[0] if d_values else empty, d_presence
 
 
 class Read(torch.autograd.Function):
@@ -125,7 +125,7 @@ class ReadTangent(Read):
         tensors = ctx.saved_tensors[:4]
         run, moving = _definition_of(tensors, ctx.options)
         along = tuple(torch.zeros_like(tensors[k]) if tangents[k] is None else tangents[k] for k in moving)
-        _, (output, value) = torch.func.jvp(run, tuple(tensors[k] for k in moving), along)
+        _, (output, value) = jvp(run, tuple(tensors[k] for k in moving), along)
         return output, value, None, None
 
 
@@ -156,7 +156,7 @@ class ReadBackward(torch.autograd.Function):
         tensors = ctx.saved_tensors[:6]
         first, moving = _first_derivative_of(tensors, ctx.options)
         along = tuple(torch.zeros_like(tensors[k]) if tangents[k] is None else tangents[k] for k in moving)
-        _, moved = torch.func.jvp(first, tuple(tensors[k] for k in moving), along)
+        _, moved = jvp(first, tuple(tensors[k] for k in moving), along)
         result = [tensors[0].new_zeros(0) for _ in range(4)]
         for k, tangent in zip((k for k in moving if k >= 2), moved, strict=True):
             result[k - 2] = tangent
@@ -185,7 +185,7 @@ def _definition_of(tensors, options):
         full = list(tensors)
         for k, primal in zip(moving, primals, strict=True):
             full[k] = primal
-        return definition(*full, *options)
+        return definition(*full, *options)  # type: ignore[call-arg]
 
     return run, moving
 
@@ -195,7 +195,7 @@ def _first_derivative_of(tensors, options):
 
     Positions count (cotangent, pulled, state, keys, values, presence); pulled is None when Q has no cotangent.
     """
-    cotangent, pulled, *inputs = tensors
+    pulled, inputs = tensors[1], tensors[2:]
     run, moving = _definition_of(inputs, options)
     outer = [0] if pulled is None else [0, 1]
 

@@ -113,7 +113,7 @@ def backward(rule: Rule, memory: Memory, grads, rows, where: tuple[Tensor, ...],
     d_keys[b, j].index_put_((batch, slot), d_score.unsqueeze(-1) * memory.state[b, i][row], accumulate=True)
 
 
-def _packed(row: Tensor, rows: int, columns: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+def _packed(row: Tensor, rows: int, columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Columns sorted by row and packed to the left of (rows, width) matrices; padding has score −∞ and presence 0."""
     order = row.argsort(stable=True)
     row = row[order]

@@ -138,7 +138,7 @@ def backward(rule: Rule, memory: Memory, rows: Rows, cotangent: Tensor, pulled: 
             lean = torch.bmm(grad, memory.values[b, j].mT)
             lean = lean if base is None else lean.sub_(base)
             slope = rule.separation.slope(z)
-            if d_presence is not None:
+            if d_presence is not None and gate is not None:
                 amount = (slope * lean - (0.0 if offset is None else rule.separation(z) * offset)) * mass
                 _add(d_presence, torch.where(gate > 0, amount, 0.0), b, i, j)
             weight = gated(slope, gate).mul(mass)
