@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hopfield_amem import ENERGIES, ReadEnergy, explain, presets, retrieve
-from hopfield_amem.energies import Cosine, Dot, Exp, Log, Manhattan, Simplex
+from hopfield_amem.energies import Cosine, Dot, Exp, Log, Manhattan, Simplex, Tsallis
 from hopfield_amem.energies.registry import named
 from hopfield_amem.kernels import cut, engine, nearest, operators, tiles
 
@@ -50,7 +50,8 @@ def compare(energy, query, keys, values, presence=None, **options):
     for mine, truth in zip(results[1], results[0], strict=True):
         scale = max(1.0, float(truth.detach().abs().max()) if truth.numel() else 0.0)
         assert torch.isfinite(mine).all()
-        torch.testing.assert_close(mine, truth, rtol=0, atol=1e-11 * scale)
+        steep = isinstance(energy.separation, Tsallis) and energy.separation.alpha > 2  # F″ is infinite at the edge of its support
+        torch.testing.assert_close(mine, truth, rtol=0, atol=(1e-8 if steep else 1e-11) * scale)
 
 
 @pytest.mark.parametrize("kind", ["none", "per slot", "soft", "per query", "soft per query"])
@@ -130,12 +131,13 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", [n for n in MORE if n != "manhattan"])
 def test_no_tensor_grows_as_queries_times_slots(name):
-    rule = cut.Rule(*named(MORE[name].name)[1:])
+    energy = MORE[name]
     queries, slots, budget = 400, 3000, 4096
-    memory = cut.Memory(torch.randn(1, queries, 4), torch.randn(1, slots, 4), torch.randn(1, slots, 4), None, False, False, budget)
+    state = energy.similarity.lift_state(torch.randn(1, queries, 4))
+    memory = cut.Memory(cut.Rule(*named(energy.name)), state, torch.randn(1, slots, 4), None, None, 4, False, budget)
     with Largest() as largest:
-        rows = tiles.forward(rule, memory, cut.BASELINE)
-        tiles.backward(rule, memory, rows, torch.randn(1, queries, 4), None)
+        rows = tiles.forward(memory, cut.BASELINE)
+        tiles.backward(memory, rows, torch.randn(1, queries, 4), None)
     assert largest.elements <= 64 * queries + 16 * budget + 4 * slots < queries * slots
 
 

@@ -15,15 +15,13 @@ from .reference import causal_presence
 
 
 class Chunked:
-    """Reads of one memory in bounded memory. Keys are lifted once, whatever the number of steps."""
+    """Reads of one memory in bounded memory."""
 
     def __init__(self, energy: ReadEnergy, keys: Tensor, presence: Tensor | None, causal: bool):
         self.spec, self.presence, self.causal, self.dim = energy, presence, causal, keys.shape[-1]
+        self.origin = energy.similarity.origin(keys)
         self.keys = keys
-        similarity = energy.similarity
-        self.origin = similarity.origin(keys)
-        shifted = keys if self.origin is None else keys - self.origin
-        self.lifted = similarity.lift_keys(shifted) if similarity.inner else keys
+        self.shifted = keys if self.origin is None else keys - self.origin
 
     def settle(self, state: Tensor) -> Tensor:
         if isinstance(self.spec.similarity, Manhattan):
@@ -67,7 +65,7 @@ class Chunked:
             lifted = beta * energy.similarity.lift_state(state)
         else:
             lifted = torch.cat([state, torch.ones_like(state[..., :1]) * beta], -1)
-        layout = Layout(lifted, self.lifted, values, self.presence, self.causal)
+        layout = Layout(lifted, self.shifted, values, self.presence, self.causal)
         output, value = streamed(layout.folded(), energy.name, width, self.causal, needs)
         return layout.unfolded(output), layout.unfolded(value.unsqueeze(-1)).squeeze(-1)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..energies.derivative import vjp
 from ..energies.scaling import Log, Scaling, Simplex, is_exponential
 from ..energies.separation import Separation
+from ..energies.similarity import Dot, Similarity
 
 ELEMENTS = 2**19  # scores alive at once, 2 MiB in float32: fits a core's cache
 VALUE, BASELINE = 1, 2  # what a read needs beside its output: Q for an energy, u for a backward pass
@@ -17,11 +19,11 @@ VALUE, BASELINE = 1, 2  # what a read needs beside its output: Q for an energy, 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a tile needs to know of an energy: F, Q, and, unless scores are inner products, the similarity itself."""
+    """What a tile needs to know of an energy: S, F and Q. Inverse temperature and confinement act outside."""
 
+    similarity: Similarity
     separation: Separation
     scaling: Scaling
-    similarity: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def exponential(self) -> bool:
@@ -62,15 +64,30 @@ class Rows:
 
 @dataclass
 class Memory:
-    """The tensors of a read, already lifted and folded, and how they are cut into tiles."""
+    """The tensors of a read, folded, and how they are cut into tiles. Keys are lifted tile by tile.
 
+    States come lifted and warmed: ``score = state · lift(key)``. For a similarity that is no inner product they come as they
+    are with β in an additional last column.
+    """
+
+    rule: Rule
     state: Tensor  # (b, q, e)
-    keys: Tensor  # (b, n, e)
-    values: Tensor  # (b, n, v)
+    keys: Tensor  # (b, n, d)
+    values: Tensor | None  # (b, n, v); None reads the leading ``width`` columns of the lifted keys
     presence: Tensor | None  # (b, q or 1, n or 1)
+    width: int
     causal: bool
-    tied: bool  # the values are the leading columns of the keys, and so are their gradients
     budget: int = ELEMENTS  # scores alive at once
+
+    @property
+    def identity(self) -> bool:
+        """Whether keys are their own lift, so that gradients may be summed in place."""
+        return isinstance(self.rule.similarity, Dot) or not self.rule.similarity.inner
+
+    @property
+    def columns(self) -> int:
+        """Width of what is read."""
+        return self.width if self.values is None else self.values.shape[-1]
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Batch and query ranges whose tiles fit the budget."""
@@ -89,10 +106,22 @@ class Memory:
         for j in range(0, last, width):
             yield slice(j, min(j + width, last))
 
-    def score(self, rule: Rule, b: slice, i: slice, j: slice) -> Tensor:
+    def slots(self, index: tuple) -> tuple[Tensor, Tensor]:
+        """Lifted keys and values of some slots: a tile (b, j), or single ones (sample, slot)."""
+        keys = self.keys[index]
+        lifted = self.rule.similarity.lift_keys(keys) if self.rule.similarity.inner else keys
+        return lifted, lifted[..., : self.width] if self.values is None else self.values[index]
+
+    def score(self, b: slice, i: slice, lifted: Tensor) -> Tensor:
         """Scores of a tile, (b, i, j), in fresh memory."""
-        state, keys = self.state[b, i], self.keys[b, j]
-        return torch.bmm(state, keys.mT) if rule.similarity is None else rule.similarity(state, keys)
+        state = self.state[b, i]
+        return torch.bmm(state, lifted.mT) if self.rule.similarity.inner else warmed(self.rule.similarity, state, lifted)
+
+    def lower(self, index: tuple, d_lifted: Tensor, d_keys: Tensor) -> None:
+        """Add the gradient of lifted slots to that of the keys."""
+        if not self.identity:
+            _, pullback = vjp(self.rule.similarity.lift_keys, self.keys[index])
+            d_keys[index] += pullback(d_lifted)[0]
 
     def gate(self, b: slice, i: slice, j: slice) -> Tensor | None:
         """Presence of a tile, broadcastable to (b, i, j), or None when every slot is there."""
@@ -106,3 +135,8 @@ class Memory:
             past = torch.arange(j.start, j.stop, device=self.state.device) <= rows.unsqueeze(-1)
             gate = past.unsqueeze(0) if gate is None else gate * past
         return gate
+
+
+def warmed(similarity: Similarity, state: Tensor, keys: Tensor) -> Tensor:
+    """``β S(x, ξ)`` of a similarity that is no inner product; β rides in the last column of the state."""
+    return state[..., -1:] * similarity(state[..., :-1], keys)

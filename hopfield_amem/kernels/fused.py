@@ -2,12 +2,14 @@
 
 Serves every rule whose weights are ``exp(s − Q)``: ``Dot · Exp · Log`` directly, ``Euclidean`` and ``Cosine`` through their
 lifted vectors, an empty slot in closed form: ``Q = log(1 + e^L)`` and ``o = o_L e^(L − Q)``. Passing this Q and o on to
-the fused backward gives its gradient, because only ``exp(s − Q)`` and ``⟨dO, o⟩`` enter there.
+the fused backward gives its gradient, because only ``exp(s − Q)`` and ``⟨dO, o⟩`` enter there. Long memories go by in slices
+whose partial results merge exactly, so that lifted keys and partial gradients never need more than a slice.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -19,56 +21,87 @@ from .cut import Memory, Rows, Rule
 _FORWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 _BACKWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
 AVAILABLE = _FORWARD is not None and _BACKWARD is not None
+SLICE = 2**21  # numbers in a slice of keys: 8 MiB in float32
 
 
 def suits(energy: ReadEnergy) -> bool:
     """Whether an energy's weights are ``exp(β S − Q)`` of an inner product."""
-    return energy.similarity.inner and Rule(energy.separation, energy.scaling).exponential
+    return energy.similarity.inner and Rule(energy.similarity, energy.separation, energy.scaling).exponential
 
 
-def serves(rule: Rule, memory: Memory) -> bool:
+def serves(memory: Memory) -> bool:
     """Whether this read can run here, forward and backward (the fused backward has no gradient for a presence)."""
     soft = memory.presence is not None and memory.presence.is_floating_point()
     enough = memory.state.shape[0] > 0 and memory.state.shape[1] > 0 and memory.keys.shape[1] > 0
-    return AVAILABLE and rule.exponential and rule.similarity is None and enough and not soft and memory.state.device.type == "cpu"
+    return AVAILABLE and memory.rule.exponential and memory.rule.similarity.inner and enough and not soft and memory.state.device.type == "cpu"
 
 
-def forward(rule: Rule, memory: Memory) -> Rows:
-    state, keys, values = _operands(memory)
-    output, level = _FORWARD(state, keys, values, 0.0, memory.causal, attn_mask=_mask(memory), scale=1.0)  # type: ignore[misc]
-    output, level = output.squeeze(1)[..., : memory.values.shape[-1]], level.squeeze(1).to(output.dtype)
-    if memory.presence is not None:
-        level = torch.where(_alive(memory), level, -math.inf)
-    if rule.null:
+def forward(memory: Memory) -> Rows:
+    output, level = None, None
+    for j in _slices(memory):
+        state, keys, values, mask = _operands(memory, j)
+        part, log = _FORWARD(state, keys, values, 0.0, memory.causal, attn_mask=mask, scale=1.0)  # type: ignore[misc]
+        part, log = part.squeeze(1)[..., : memory.columns], log.squeeze(1).to(part.dtype)
+        log = log if memory.presence is None else torch.where(_alive(memory, j), log, -math.inf)
+        output, level = (part, log) if output is None or level is None else _merged(output, level, part, log)
+    if output is None or level is None:
+        raise RuntimeError("a fused read needs at least one slot")
+    if memory.rule.null:
         value = torch.logaddexp(level, torch.zeros_like(level))
         output, level = output * torch.exp(level - value).unsqueeze(-1), value
     empty = output.new_empty(0)
-    return Rows(output.contiguous(), (level + rule.constant).contiguous(), empty, empty.clone())
+    return Rows(output.contiguous(), (level + memory.rule.constant).contiguous(), empty, empty.clone())
 
 
-def backward(rule: Rule, memory: Memory, rows: Rows, cotangent: Tensor):
+def backward(memory: Memory, rows: Rows, cotangent: Tensor):
     """Gradients of states, keys and values (added to those of the keys when tied); presence has none."""
-    state, keys, values = _operands(memory)
-    level = rows.value - rule.constant
+    level = rows.value - memory.rule.constant
     level = torch.where(level == -math.inf, 0.0, level).unsqueeze(1)
-    width = values.shape[-1] - cotangent.shape[-1]
-    grad, output = pad(cotangent, (0, width)).unsqueeze(1), pad(rows.output, (0, width)).unsqueeze(1)
-    grads = _BACKWARD(grad, state, keys, values, output, level, 0.0, memory.causal, attn_mask=_mask(memory), scale=1.0)  # type: ignore[misc]
-    d_state, d_keys, d_values = (g.squeeze(1) for g in grads)
-    d_state, d_keys = d_state[..., : memory.state.shape[-1]], d_keys[..., : memory.keys.shape[-1]]
-    d_values = d_values[..., : memory.values.shape[-1]]
-    if not memory.tied:
-        return d_state, d_keys, d_values, None
-    d_keys[..., : d_values.shape[-1]] += d_values
-    return d_state, d_keys, None, None
+    d_state = torch.zeros_like(memory.state)
+    d_keys = torch.zeros(memory.keys.shape, dtype=memory.keys.dtype)
+    d_values = None if memory.values is None else torch.zeros(memory.values.shape, dtype=memory.values.dtype)
+    for j in _slices(memory):
+        state, keys, values, mask = _operands(memory, j)
+        grad, output = (pad(t, (0, values.shape[-1] - t.shape[-1])).unsqueeze(1) for t in (cotangent, rows.output))
+        grads = _BACKWARD(grad, state, keys, values, output, level, 0.0, memory.causal, attn_mask=mask, scale=1.0)  # type: ignore[misc]
+        to_state, to_lifted, to_read = (g.squeeze(1) for g in grads)
+        d_state += to_state[..., : d_state.shape[-1]]
+        to_lifted, to_read = to_lifted[..., : memory.state.shape[-1]], to_read[..., : memory.columns]
+        if d_values is None:
+            to_lifted[..., : memory.width] += to_read
+        else:
+            d_values[:, j] = to_read
+        if memory.identity:
+            d_keys[:, j] = to_lifted
+        memory.lower((slice(None), j), to_lifted, d_keys)
+    return d_state, d_keys, d_values, None
 
 
-def _operands(memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
-    """State, keys and values as (b, 1, rows, width) of one width, as the fused kernel wants them."""
-    keys = memory.keys
-    values = keys if memory.tied else memory.values
+def _slices(memory: Memory) -> Iterator[slice]:
+    """Slot ranges; a causal read is aligned at its first slot and stays whole."""
+    slots = memory.keys.shape[1]
+    width = slots if memory.causal else max(1024, SLICE // (memory.keys.shape[0] * memory.keys.shape[2]))
+    for j in range(0, slots, width):
+        yield slice(j, min(j + width, slots))
+
+
+def _merged(output: Tensor, level: Tensor, part: Tensor, log: Tensor) -> tuple[Tensor, Tensor]:
+    """Two normalised partial reads as one: weighted by ``exp(L − log(e^L + e^L'))``."""
+    both = torch.logaddexp(level, log)
+    safe = torch.where(both == -math.inf, 0.0, both)
+    return output * torch.exp(level - safe).unsqueeze(-1) + part * torch.exp(log - safe).unsqueeze(-1), both
+
+
+def _operands(memory: Memory, j: slice) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """State, keys and values as (b, 1, rows, width) of one width, as the fused kernel wants them, and the additive mask."""
+    keys, values = memory.slots((slice(None), j))
+    values = keys if memory.values is None else values
     width = max(keys.shape[-1], values.shape[-1])
-    return tuple(_widened(t, width).unsqueeze(1) for t in (memory.state, keys, values))  # type: ignore[return-value]
+    state, keys, values = (_widened(t, width).unsqueeze(1) for t in (memory.state, keys, values))
+    if memory.presence is None:
+        return state, keys, values, None
+    zero = torch.zeros((), dtype=state.dtype, device=state.device)
+    return state, keys, values, torch.where(_present(memory, j), zero, -math.inf).unsqueeze(1)
 
 
 def _widened(tensor: Tensor, width: int) -> Tensor:
@@ -76,17 +109,14 @@ def _widened(tensor: Tensor, width: int) -> Tensor:
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
-def _mask(memory: Memory) -> Tensor | None:
-    """Additive mask (b, 1, rows or 1, n): 0 where a slot is there, −∞ where it is deleted."""
-    if memory.presence is None:
-        return None
-    zero = torch.zeros((), dtype=memory.state.dtype, device=memory.state.device)
-    return torch.where(memory.presence, zero, -math.inf).unsqueeze(1).expand(-1, -1, -1, memory.keys.shape[1])
+def _present(memory: Memory, j: slice) -> Tensor:
+    """Presence of a slice, (b, rows or 1, j)."""
+    return memory.presence.expand(-1, -1, memory.keys.shape[1])[..., j]  # type: ignore[union-attr]
 
 
-def _alive(memory: Memory) -> Tensor:
-    """Queries that see at least one slot, (b, rows or 1)."""
-    seen = memory.presence.expand(-1, -1, memory.keys.shape[1])  # type: ignore[union-attr]
+def _alive(memory: Memory, j: slice) -> Tensor:
+    """Queries that see at least one slot of a slice, (b, rows or 1)."""
+    seen = _present(memory, j)
     if not memory.causal:
         return seen.any(-1)
     first = torch.where(seen.any(-1), seen.int().argmax(-1), seen.shape[-1])

@@ -8,15 +8,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
 from ..energies.derivative import jvp, vjp
 from ..energies.registry import named
 from . import fused, tiles
-from .cut import BASELINE, ELEMENTS, Memory, Rows, Rule
+from .cut import BASELINE, ELEMENTS, Memory, Rows, Rule, warmed
 from .reference import causal_presence
 
 
@@ -28,20 +26,8 @@ def streamed(tensors: tuple[Tensor, Tensor, Tensor | None, Tensor | None], rule:
     return output, value
 
 
-@cache
 def _rule(name: str) -> Rule:
-    similarity, separation, scaling = named(name)
-    return Rule(separation, scaling, None if similarity.inner else _Warmed(similarity))
-
-
-class _Warmed:
-    """``β S(x, ξ)`` of a similarity that is no inner product; β rides in the last column of the state."""
-
-    def __init__(self, similarity):
-        self.similarity = similarity
-
-    def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
-        return state[..., -1:] * self.similarity(state[..., :-1], keys)
+    return Rule(*named(name))
 
 
 @torch.library.custom_op("hopfield_amem::read", mutates_args=())
@@ -49,8 +35,8 @@ def read(
     state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None, rule: str, width: int, causal: bool, needs: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Output, value Q, threshold and baseline of every query. ``values=None`` reads the leading ``width`` key columns."""
-    known, memory = _rule(rule), _memory(state, keys, values, presence, rule, width, causal)
-    rows = fused.forward(known, memory) if fused.serves(known, memory) else tiles.forward(known, memory, needs)
+    memory = _memory(state, keys, values, presence, rule, width, causal)
+    rows = fused.forward(memory) if fused.serves(memory) else tiles.forward(memory, needs)
     return rows.output, rows.value, rows.tau, rows.baseline
 
 
@@ -68,11 +54,11 @@ def read_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of states, keys, values and presence (empty where there is none) from those of output (and value)."""
     state, keys, *values = inputs
-    known, memory = _rule(rule), _memory(state, keys, values[0] if values else None, presence, rule, width, causal)
-    if len(cotangents) == 1 and fused.serves(known, memory):
-        grads = fused.backward(known, memory, Rows(*rows), cotangents[0])
+    memory = _memory(state, keys, values[0] if values else None, presence, rule, width, causal)
+    if len(cotangents) == 1 and fused.serves(memory):
+        grads = fused.backward(memory, Rows(*rows), cotangents[0])
     else:
-        grads = tiles.backward(known, memory, Rows(*rows), cotangents[0], cotangents[1] if len(cotangents) > 1 else None)
+        grads = tiles.backward(memory, Rows(*rows), cotangents[0], cotangents[1] if len(cotangents) > 1 else None)
     d_state, d_keys, *others = (state.new_empty(0) if grad is None else grad.contiguous() for grad in grads)
     return d_state, d_keys, others[0], others[1]
 
@@ -171,10 +157,11 @@ class ReadBackward(torch.autograd.Function):
 def definition(state, keys, values, presence, rule, width, causal):
     """``(output, Q)`` with every matrix in full: what ``read`` computes, in differentiable torch."""
     known = _rule(rule)
-    score = state @ keys.mT if known.similarity is None else known.similarity(state, keys)
+    lifted = known.similarity.lift_keys(keys) if known.similarity.inner else keys
+    score = state @ lifted.mT if known.similarity.inner else warmed(known.similarity, state, keys)
     presence = causal_presence(presence, *score.shape[-2:], score.device) if causal else presence
     weights = known.scaling.weights(known.separation, score, presence)
-    return weights @ (keys[..., :width] if values is None else values), known.scaling.value(known.separation, score, presence)
+    return weights @ (lifted[..., :width] if values is None else values), known.scaling.value(known.separation, score, presence)
 
 
 def _definition_of(tensors, options):
@@ -213,8 +200,9 @@ def _run_backward(cotangent, pulled, state, keys, values, presence, output, valu
 
 
 def _memory(state, keys, values, presence, rule, width, causal) -> Memory:
-    budget = ELEMENTS if _rule(rule).similarity is None else max(4096, ELEMENTS // state.shape[-1])
-    return Memory(state, keys, keys[..., :width] if values is None else values, presence, causal, values is None, budget)
+    known = _rule(rule)
+    budget = ELEMENTS if known.similarity.inner else max(4096, ELEMENTS // state.shape[-1])
+    return Memory(known, state, keys, values, presence, width, causal, budget)
 
 
 def _soft(presence: Tensor | None) -> bool:

@@ -13,15 +13,17 @@ from ..energies.threshold import amount, anchor, newton
 
 if TYPE_CHECKING:
     from .cut import Memory, Rows, Rule
+    from .tiles import Rated
 
 
-def candidates(rule: Rule, memory: Memory, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+def candidates(memory: Memory, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """Slot, score and presence (rows, width) of all that carry weight under ``Simplex``, and τ (rows, 2).
 
     One pass. The τ of the slots seen so far bounds the final one from below, so a slot whose score lies a reach below
     it can be dropped for good. None when F has no finite reach or when too many slots remain (the caller then works
     densely).
     """
+    rule = memory.rule
     if not isinstance(rule.separation, Tsallis) or not math.isfinite(rule.separation.reach):
         return None
     batch, queries = memory.state[b, i].shape[:2]
@@ -29,7 +31,7 @@ def candidates(rule: Rule, memory: Memory, b: slice, i: slice) -> tuple[Tensor, 
     tau[..., 0] = -math.inf
     found, solved_at = _nothing(memory), 0
     for j in memory.tiles(b, i):
-        score, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
+        score, gate = memory.score(b, i, memory.slots((b, j))[0]), memory.gate(b, i, j)
         present = amount(score, gate)
         tau = _raised(rule, tau, score, present)
         keep = _near(rule, tau.unsqueeze(-2), score)
@@ -71,19 +73,20 @@ def _pruned(rule: Rule, found: tuple[Tensor, ...], tau: Tensor) -> tuple[tuple[T
     return tuple(column[near] for column in found), torch.where(held.unsqueeze(-1), new, tau.flatten(0, 1)).view_as(tau)
 
 
-def forward(rule: Rule, memory: Memory, rows: Rows, found: tuple[Tensor, ...], b: slice, i: slice) -> None:
+def forward(memory: Memory, rows: Rows, found: tuple[Tensor, ...], b: slice, i: slice) -> None:
     """Read from the slots that carry weight alone."""
+    separation = memory.rule.separation
     slot, score, present, tau = found
     held, shape = present.sum(-1) > 0, rows.value[b, i].shape
     tau = torch.where(held.unsqueeze(-1), tau, 0.0)
     z = (score - tau[:, :1]) - tau[:, 1:]
     rows.tau[b, i] = tau.view(*shape, 2)
-    rows.value[b, i] = torch.where(held, tau.sum(-1) + (present * rule.separation(z)).sum(-1), -math.inf).view(shape)
-    _gather(rows.output[b, i], present * rule.separation.slope(z), slot, memory.values[b], memory.budget)
+    rows.value[b, i] = torch.where(held, tau.sum(-1) + (present * separation(z)).sum(-1), -math.inf).view(shape)
+    _gather(rows.output[b, i], present * separation.slope(z), slot, memory, b)
     if rows.baseline.numel():
-        bend = present * rule.separation.curvature(z)
+        bend = present * separation.curvature(z)
         total = bend.sum(-1, keepdim=True)
-        _gather(rows.baseline[b, i], bend / torch.where(total > 0, total, 1.0), slot, memory.values[b], memory.budget)
+        _gather(rows.baseline[b, i], bend / torch.where(total > 0, total, 1.0), slot, memory, b)
 
 
 def hits(rule: Rule, z: Tensor, gate: Tensor | None) -> tuple[Tensor, ...] | None:
@@ -95,22 +98,21 @@ def hits(rule: Rule, z: Tensor, gate: Tensor | None) -> tuple[Tensor, ...] | Non
     return near.nonzero(as_tuple=True) if int(near.sum()) * 16 < z.numel() else None
 
 
-def backward(rule: Rule, memory: Memory, grads, rows, where: tuple[Tensor, ...], tile: tuple[slice, slice, slice]) -> None:
-    """The formula of ``tiles.backward`` on the slots that carry weight, added to the gradients of states, keys and values."""
-    (d_state, d_keys, d_values), (z, gate, grad, mass, base, offset), (b, i, j) = grads, rows, tile
-    batch, query, slot = where
-    row = (batch, query)
-    z = z[where]
-    present = 1.0 if gate is None else gate.expand(grad.shape[0], grad.shape[1], -1)[where].to(z.dtype)
-    share = present if isinstance(mass, float) else present * mass[row].squeeze(-1)
-    lean = (grad[row] * memory.values[b, j][batch, slot]).sum(-1)
-    lean = lean if base is None else lean - base[row].squeeze(-1)
+def backward(rule: Rule, tile: tuple, grads: tuple[Tensor, Tensor, Tensor], rated: Rated, where: tuple[Tensor, ...]) -> None:
+    """The formula of ``tiles`` on the slots that carry weight, added to the gradients of states, lifted keys and values."""
+    (z, gate, state, lifted, values), (d_state, d_lifted, d_read) = tile, grads
+    (batch, query, slot), shape = where, z.shape
+    row, column, z = (batch, query), (batch, slot), z[where]
+    share = 1.0 if gate is None else gate.expand(shape)[where].to(z.dtype)
+    share = share * (rated.mass if isinstance(rated.mass, float) else rated.mass[row].squeeze(-1))
+    lean = (rated.grad[row] * values[column]).sum(-1)
+    lean = lean if rated.base is None else lean - rated.base[row].squeeze(-1)
     weight = rule.separation.slope(z) * share
     d_score = rule.separation.curvature(z) * lean * share
-    d_score = d_score if offset is None else d_score - weight * offset[row].squeeze(-1)
-    d_values[b, j].index_put_((batch, slot), weight.unsqueeze(-1) * grad[row], accumulate=True)
-    d_state[b, i].index_put_(row, d_score.unsqueeze(-1) * memory.keys[b, j][batch, slot], accumulate=True)
-    d_keys[b, j].index_put_((batch, slot), d_score.unsqueeze(-1) * memory.state[b, i][row], accumulate=True)
+    d_score = d_score if rated.offset is None else d_score - weight * rated.offset[row].squeeze(-1)
+    d_read.index_put_(column, weight.unsqueeze(-1) * rated.grad[row], accumulate=True)
+    d_state.index_put_(row, d_score.unsqueeze(-1) * lifted[column], accumulate=True)
+    d_lifted.index_put_(column, d_score.unsqueeze(-1) * state[row], accumulate=True)
 
 
 def _packed(row: Tensor, rows: int, columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -128,15 +130,16 @@ def _packed(row: Tensor, rows: int, columns: tuple[Tensor, ...]) -> tuple[Tensor
     return tuple(packed)
 
 
-def _gather(output: Tensor, weights: Tensor, slot: Tensor, values: Tensor, budget: int) -> None:
+def _gather(output: Tensor, weights: Tensor, slot: Tensor, memory: Memory, b: slice) -> None:
     """``output = Σ weights · values[slot]``, (b, q, v) from (b·q, width), a few rows at a time."""
     batch, queries, width = output.shape
-    sample = torch.arange(batch, device=slot.device).repeat_interleave(queries)
-    together = max(1, budget // max(1, slot.shape[1] * width))
+    sample = torch.arange(b.start, b.start + batch, device=slot.device).repeat_interleave(queries)
+    together = max(1, memory.budget // max(1, slot.shape[1] * width))
     flat = output.new_empty(batch * queries, width)
     for r in range(0, batch * queries, together):
         part = slice(r, r + together)
-        flat[part] = torch.bmm(weights[part].unsqueeze(1), values[sample[part].unsqueeze(-1), slot[part]]).squeeze(1)
+        values = memory.slots((sample[part].unsqueeze(-1), slot[part]))[1]
+        flat[part] = torch.bmm(weights[part].unsqueeze(1), values).squeeze(1)
     output.copy_(flat.view_as(output))
 
 

@@ -1,7 +1,6 @@
 """Streaming reads over tiles of scores: the numbers of ``reference``, never more than one tile of the association matrix.
 
-All tensors are (batch, rows, columns) and already lifted: ``score = lifted state · lifted key``. With z = s − τ, per
-query a mass m, a baseline u and an offset δ, one backward formula serves every scaling:
+All tensors are (batch, rows, columns). With scores s, z = s − τ, per query a mass m, a baseline u and an offset δ, one backward formula serves every scaling:
 
     p  = a F′(z)/m          ds = a F″(z) (g − ⟨dO, u⟩)/m − p δ          g = dO vᵀ
 
@@ -16,6 +15,8 @@ where o is the output, Q the value and dO, dQ their cotangents. FlashAttention's
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,49 +25,51 @@ from ..energies.derivative import vjp
 from ..energies.scaling import has_slot, largest
 from ..energies.threshold import threshold
 from . import sparse
-from .cut import BASELINE, VALUE, Memory, Rows, Rule
+from .cut import BASELINE, VALUE, Memory, Rows, Rule, warmed
 
 
-def forward(rule: Rule, memory: Memory, needs: int) -> Rows:
+def forward(memory: Memory, needs: int) -> Rows:
     """Output, value and threshold of every query; the baseline, and the value under ``Sum``, where they are needed."""
-    state, values = memory.state, memory.values
+    rule, state = memory.rule, memory.state
     batch, queries = state.shape[:2]
     rows = Rows(
-        state.new_zeros(batch, queries, values.shape[-1]),
+        state.new_zeros(batch, queries, memory.columns),
         state.new_zeros(batch, queries),
         state.new_zeros((batch, queries, 2) if rule.thresholded else (0,)),
-        state.new_zeros((batch, queries, values.shape[-1]) if rule.thresholded and needs & BASELINE else (0,)),
+        state.new_zeros((batch, queries, memory.columns) if rule.thresholded and needs & BASELINE else (0,)),
     )
     for b, i in memory.blocks():
         if rule.exponential:
-            _softmax(rule, memory, rows, b, i)
+            _softmax(memory, rows, b, i)
         elif rule.thresholded:
-            _threshold(rule, memory, rows, b, i)
+            _threshold(memory, rows, b, i)
         else:
-            _plain(rule, memory, rows, b, i, needs)
+            _plain(memory, rows, b, i, needs)
     return rows
 
 
-def _plain(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice, needs: int) -> None:
-    output, total = rows.output[b, i], rows.value[b, i]
+def _plain(memory: Memory, rows: Rows, b: slice, i: slice, needs: int) -> None:
+    rule, output, total = memory.rule, rows.output[b, i], rows.value[b, i]
     valued = rule.logarithmic or bool(needs & VALUE)
     for j in memory.tiles(b, i):
-        s, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
+        lifted, values = memory.slots((b, j))
+        s, gate = memory.score(b, i, lifted), memory.gate(b, i, j)
         if valued:
             total += gated(rule.separation(s), gate).sum(-1)
-        output.baddbmm_(gated(rule.separation.slope(s), gate), memory.values[b, j])
+        output.baddbmm_(gated(rule.separation.slope(s), gate), values)
     if rule.logarithmic:
         total += rule.null
         output /= torch.where(total > 0, total, 1.0).unsqueeze(-1)
         total.log_()  # an empty row holds −∞
 
 
-def _softmax(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice) -> None:
-    output = rows.output[b, i]
+def _softmax(memory: Memory, rows: Rows, b: slice, i: slice) -> None:
+    rule, output = memory.rule, rows.output[b, i]
     top = torch.full_like(rows.value[b, i].unsqueeze(-1), 0.0 if rule.null else -math.inf)
     total = torch.full_like(top, rule.null)
     for j in memory.tiles(b, i):
-        s, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
+        lifted, values = memory.slots((b, j))
+        s, gate = memory.score(b, i, lifted), memory.gate(b, i, j)
         if gate is not None:
             s.masked_fill_(gate == 0, -math.inf)
         higher = torch.maximum(top, s.amax(-1, keepdim=True))
@@ -75,42 +78,45 @@ def _softmax(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice) -> None
         terms = s.sub_(level).exp_()
         terms = terms if gate is None or gate.dtype == torch.bool else terms.mul_(gate)
         total.mul_(fade).add_(terms.sum(-1, keepdim=True))
-        output.mul_(fade).baddbmm_(terms, memory.values[b, j])
+        output.mul_(fade).baddbmm_(terms, values)
         top = higher
     output /= torch.where(total > 0, total, 1.0)
     rows.value[b, i] = (torch.where(total > 0, top, 0.0) + total.log() + rule.constant).squeeze(-1)
 
 
-def _threshold(rule: Rule, memory: Memory, rows: Rows, b: slice, i: slice) -> None:
-    found = sparse.candidates(rule, memory, b, i)
+def _threshold(memory: Memory, rows: Rows, b: slice, i: slice) -> None:
+    rule = memory.rule
+    found = sparse.candidates(memory, b, i)
     if found is not None:
-        return sparse.forward(rule, memory, rows, found, b, i)
-    tau, alive = _dense_threshold(rule, memory, b, i)
+        return sparse.forward(memory, rows, found, b, i)
+    tau, alive = _dense_threshold(memory, b, i)
     bend = torch.zeros_like(alive, dtype=tau.dtype)
     for j in memory.tiles(b, i):
-        z, gate = above(tau, memory.score(rule, b, i, j)), memory.gate(b, i, j)
+        lifted, values = memory.slots((b, j))
+        z, gate = above(tau, memory.score(b, i, lifted)), memory.gate(b, i, j)
         rows.value[b, i] += gated(rule.separation(z), gate).sum(-1)
-        rows.output[b, i].baddbmm_(gated(rule.separation.slope(z), gate), memory.values[b, j])
+        rows.output[b, i].baddbmm_(gated(rule.separation.slope(z), gate), values)
         if rows.baseline.numel():
             curvature = gated(rule.separation.curvature(z), gate)
             bend += curvature.sum(-1)
-            rows.baseline[b, i].baddbmm_(curvature, memory.values[b, j])
+            rows.baseline[b, i].baddbmm_(curvature, values)
     rows.tau[b, i] = tau
     rows.value[b, i] = torch.where(alive, rows.value[b, i] + tau.sum(-1), -math.inf)
     if rows.baseline.numel():
         rows.baseline[b, i] /= torch.where(bend > 0, bend, 1.0).unsqueeze(-1)
 
 
-def _dense_threshold(rule: Rule, memory: Memory, b: slice, i: slice) -> tuple[Tensor, Tensor]:
+def _dense_threshold(memory: Memory, b: slice, i: slice) -> tuple[Tensor, Tensor]:
     """τ, and which queries have a slot, from the full rows of a few queries at a time: at most 16 tiles, or one row."""
     batch, queries = memory.state[b, i].shape[:2]
     together = max(1, 16 * memory.budget // max(1, batch * memory.keys.shape[1]))
     every, taus, alive = slice(0, memory.keys.shape[1]), [], []
+    lifted, _ = memory.slots((b, every))
     for start in range(i.start, i.start + queries, together):
         part = slice(start, min(start + together, i.start + queries))
-        scores, gate = memory.score(rule, b, part, every), memory.gate(b, part, every)
+        scores, gate = memory.score(b, part, lifted), memory.gate(b, part, every)
         top = largest(scores, gate)
-        taus.append(torch.stack([top, threshold(rule.separation, scores.sub_(top.unsqueeze(-1)), gate)], -1))
+        taus.append(torch.stack([top, threshold(memory.rule.separation, scores.sub_(top.unsqueeze(-1)), gate)], -1))
         alive.append(has_slot(scores, gate))
     return torch.cat(taus, 1), torch.cat(alive, 1)
 
@@ -120,37 +126,57 @@ def above(tau: Tensor, score: Tensor) -> Tensor:
     return score.sub_(tau[..., :1]).sub_(tau[..., 1:])
 
 
-def backward(rule: Rule, memory: Memory, rows: Rows, cotangent: Tensor, pulled: Tensor | None):
+def backward(memory: Memory, rows: Rows, cotangent: Tensor, pulled: Tensor | None):
     """Gradients of states, keys, values (added to those of the keys when tied) and presence, from dO and dQ."""
     d_state, d_keys = torch.zeros_like(memory.state), _zeros(memory.keys)
-    d_values = d_keys[..., : memory.values.shape[-1]] if memory.tied else _zeros(memory.values)
+    d_values = None if memory.values is None else _zeros(memory.values)
     d_presence = None if memory.presence is None or memory.presence.dtype == torch.bool else _zeros(memory.presence)
     for b, i in memory.blocks():
-        grad, tau, mass, base, offset = _statistics(rule, rows, cotangent, pulled, b, i)
+        rated = _statistics(memory.rule, rows, cotangent, pulled, b, i)
         for j in memory.tiles(b, i):
-            z, gate = memory.score(rule, b, i, j), memory.gate(b, i, j)
-            z = z if tau is None else above(tau, z)
-            if d_presence is None and rule.similarity is None:
-                hits = sparse.hits(rule, z, gate)
-                if hits is not None:
-                    sparse.backward(rule, memory, (d_state, d_keys, d_values), (z, gate, grad, mass, base, offset), hits, (b, i, j))
-                    continue
-            lean = torch.bmm(grad, memory.values[b, j].mT)
-            lean = lean if base is None else lean.sub_(base)
-            slope = rule.separation.slope(z)
-            if d_presence is not None and gate is not None:
-                amount = (slope * lean - (0.0 if offset is None else rule.separation(z) * offset)) * mass
-                _add(d_presence, torch.where(gate > 0, amount, 0.0), b, i, j)
-            weight = gated(slope, gate).mul(mass)
-            d_score = gated(rule.separation.curvature(z), gate).mul(lean).mul_(mass)
-            d_score = d_score if offset is None else d_score.sub_(weight * offset)
-            d_values[b, j].baddbmm_(weight.mT, grad)
-            _pull_back(rule, memory, d_score, (d_state, d_keys), b, i, j)
-    return d_state, d_keys, None if memory.tied else d_values, d_presence
+            lifted, values = memory.slots((b, j))
+            d_lifted = d_keys[b, j] if memory.identity else torch.zeros_like(lifted)
+            d_read = d_lifted[..., : memory.width] if d_values is None else d_values[b, j]
+            z, gate = memory.score(b, i, lifted), memory.gate(b, i, j)
+            z = z if rated.tau is None else above(rated.tau, z)
+            hits = sparse.hits(memory.rule, z, gate) if d_presence is None and memory.rule.similarity.inner else None
+            if hits is not None:
+                sparse.backward(memory.rule, (z, gate, memory.state[b, i], lifted, values), (d_state[b, i], d_lifted, d_read), rated, hits)
+            else:
+                d_score, weight, amount = _tile(memory.rule, z, gate, values, rated)
+                if d_presence is not None and gate is not None:
+                    _add(d_presence, torch.where(gate > 0, amount, 0.0), b, i, j)
+                d_read.baddbmm_(weight.mT, rated.grad)
+                _pull_back(memory, d_score, (b, i), lifted, (d_state[b, i], d_lifted))
+            memory.lower((b, j), d_lifted, d_keys)
+    return d_state, d_keys, d_values, d_presence
 
 
-def _statistics(rule: Rule, rows: Rows, cotangent: Tensor, pulled: Tensor | None, b: slice, i: slice):
-    """dO, τ, 1/m, ⟨dO, u⟩ and δ of a block's queries, (b, i, 1) but for dO and τ, and None where zero."""
+def _tile(rule: Rule, z: Tensor, gate: Tensor | None, values: Tensor, rated: Rated) -> tuple[Tensor, Tensor, Tensor]:
+    """ds, p and the gradient of a presence, (b, i, j)."""
+    lean = torch.bmm(rated.grad, values.mT)
+    lean = lean if rated.base is None else lean.sub_(rated.base)
+    slope = rule.separation.slope(z)
+    amount = slope
+    if gate is not None and gate.dtype != torch.bool:
+        amount = (slope * lean - (0.0 if rated.offset is None else rule.separation(z) * rated.offset)) * rated.mass
+    weight = gated(slope, gate).mul(rated.mass)
+    d_score = gated(rule.separation.curvature(z), gate).mul(lean).mul_(rated.mass)
+    return d_score if rated.offset is None else d_score.sub_(weight * rated.offset), weight, amount
+
+
+@dataclass
+class Rated:
+    """dO of a block's queries, and their τ (b, i, 2), 1/m, ⟨dO, u⟩ and δ (b, i, 1), None where zero."""
+
+    grad: Tensor
+    tau: Tensor | None
+    mass: Tensor | float
+    base: Tensor | None
+    offset: Tensor | None
+
+
+def _statistics(rule: Rule, rows: Rows, cotangent: Tensor, pulled: Tensor | None, b: slice, i: slice) -> Rated:
     grad, tau, mass, base = cotangent[b, i], None, 1.0, None
     offset = None if pulled is None else -pulled[b, i].unsqueeze(-1)
     if rule.exponential:
@@ -165,20 +191,20 @@ def _statistics(rule: Rule, rows: Rows, cotangent: Tensor, pulled: Tensor | None
         mass = torch.where(value == -math.inf, 0.0, torch.exp(-value))
         through = (grad * rows.output[b, i]).sum(-1, keepdim=True)
         offset = through if offset is None else through + offset
-    return grad, tau, mass, base, offset
+    return Rated(grad, tau, mass, base, offset)
 
 
-def _pull_back(rule: Rule, memory: Memory, d_score: Tensor, grads: tuple[Tensor, Tensor], b: slice, i: slice, j: slice) -> None:
-    """Add a tile's score gradient to the gradients of its states and keys."""
-    state, keys, (d_state, d_keys) = memory.state[b, i], memory.keys[b, j], grads
-    if rule.similarity is None:
-        d_state[b, i].baddbmm_(d_score, keys)
-        d_keys[b, j].baddbmm_(d_score.mT, state)
+def _pull_back(memory: Memory, d_score: Tensor, block: tuple[slice, slice], lifted: Tensor, grads: tuple[Tensor, Tensor]) -> None:
+    """Add a tile's score gradient to the gradients of its states and lifted keys."""
+    state, (d_state, d_lifted) = memory.state[block], grads
+    if memory.rule.similarity.inner:
+        d_state.baddbmm_(d_score, lifted)
+        d_lifted.baddbmm_(d_score.mT, state)
         return
-    _, pullback = vjp(rule.similarity, state, keys)
-    to_state, to_keys = pullback(d_score)
-    d_state[b, i] += to_state
-    d_keys[b, j] += to_keys
+    _, pullback = vjp(partial(warmed, memory.rule.similarity), state, lifted)
+    to_state, to_lifted = pullback(d_score)
+    d_state += to_state
+    d_lifted += to_lifted
 
 
 def gated(term: Tensor, gate: Tensor | None) -> Tensor:

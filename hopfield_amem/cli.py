@@ -1,0 +1,50 @@
+"""The command line: ``hopfield-amem demo``, ``hopfield-amem energies``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Energy-based associative memories: write the energy, get the layer, the kernel and the capacity law.", no_args_is_help=True, add_completion=False
+)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the pictures and the table.")] = Path("out/demo"),
+    loads: Annotated[str, typer.Option(help="Numbers of stored digits, separated by commas, each 1 to 1797.")] = "10,25,100,400,1797",
+    seed: Annotated[int, typer.Option(help="Seed of the order of the digits, the damage and the training.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Loads 10 and 100 and ten epochs only: a few seconds.")] = False,
+) -> None:
+    """Recall 1,797 digit images with every preset energy, draw pictures, and train a memory to classify them."""
+    try:
+        numbers = [int(load) for load in loads.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"expected whole numbers separated by commas, for example 25,400; got {loads!r}.", param_hint="--loads") from None
+    from .demo import run
+
+    try:
+        run(out, [10, 100] if quick else numbers, seed=seed, epochs=10 if quick else 60)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def energies() -> None:
+    """List the preset energies and their equations."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from . import ENERGIES
+
+    table = Table("preset", "energy", title="hopfield_amem.ENERGIES")
+    for name, energy in ENERGIES.items():
+        table.add_row(name, str(energy))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    app()
