@@ -13,7 +13,7 @@ from ..energies.scaling import Log, Scaling, Simplex, is_exponential
 from ..energies.separation import Separation
 from ..energies.similarity import Dot, Similarity
 
-ELEMENTS = 2**19  # scores alive at once, 2 MiB in float32: fits a core's cache
+ELEMENTS = 2**18  # scores alive at once, 1 MiB in float32: a few such tiles fit a core's cache
 VALUE, BASELINE = 1, 2  # what a read needs beside its output: Q for an energy, u for a backward pass
 
 

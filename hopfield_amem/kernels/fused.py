@@ -21,7 +21,7 @@ from .cut import Memory, Rows, Rule
 _FORWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 _BACKWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
 AVAILABLE = _FORWARD is not None and _BACKWARD is not None
-SLICE = 2**21  # numbers in a slice of keys: 8 MiB in float32
+SLICE = 2**19  # numbers in a slice of keys: 2 MiB in float32
 
 
 def suits(energy: ReadEnergy) -> bool:

@@ -104,7 +104,7 @@ def backward(rule: Rule, tile: tuple, grads: tuple[Tensor, Tensor, Tensor], rate
     (batch, query, slot), shape = where, z.shape
     row, column, z = (batch, query), (batch, slot), z[where]
     share = 1.0 if gate is None else gate.expand(shape)[where].to(z.dtype)
-    share = share * (rated.mass if isinstance(rated.mass, float) else rated.mass[row].squeeze(-1))
+    share = share if rated.mass is None else share * rated.mass[row].squeeze(-1)
     lean = (rated.grad[row] * values[column]).sum(-1)
     lean = lean if rated.base is None else lean - rated.base[row].squeeze(-1)
     weight = rule.separation.slope(z) * share

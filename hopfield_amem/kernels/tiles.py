@@ -159,25 +159,29 @@ def _tile(rule: Rule, z: Tensor, gate: Tensor | None, values: Tensor, rated: Rat
     slope = rule.separation.slope(z)
     amount = slope
     if gate is not None and gate.dtype != torch.bool:
-        amount = (slope * lean - (0.0 if rated.offset is None else rule.separation(z) * rated.offset)) * rated.mass
-    weight = gated(slope, gate).mul(rated.mass)
-    d_score = gated(rule.separation.curvature(z), gate).mul(lean).mul_(rated.mass)
+        amount = _scaled(slope * lean - (0.0 if rated.offset is None else rule.separation(z) * rated.offset), rated.mass)
+    weight = _scaled(gated(slope, gate), rated.mass)
+    d_score = _scaled(lean.mul_(gated(rule.separation.curvature(z), gate)), rated.mass)
     return d_score if rated.offset is None else d_score.sub_(weight * rated.offset), weight, amount
+
+
+def _scaled(term: Tensor, factor: Tensor | None) -> Tensor:
+    return term if factor is None else term * factor
 
 
 @dataclass
 class Rated:
-    """dO of a block's queries, and their τ (b, i, 2), 1/m, ⟨dO, u⟩ and δ (b, i, 1), None where zero."""
+    """dO of a block's queries, and their τ (b, i, 2), 1/m, ⟨dO, u⟩ and δ (b, i, 1), None where trivial."""
 
     grad: Tensor
     tau: Tensor | None
-    mass: Tensor | float
+    mass: Tensor | None
     base: Tensor | None
     offset: Tensor | None
 
 
 def _statistics(rule: Rule, rows: Rows, cotangent: Tensor, pulled: Tensor | None, b: slice, i: slice) -> Rated:
-    grad, tau, mass, base = cotangent[b, i], None, 1.0, None
+    grad, tau, mass, base = cotangent[b, i], None, None, None
     offset = None if pulled is None else -pulled[b, i].unsqueeze(-1)
     if rule.exponential:
         tau = rows.value[b, i].unsqueeze(-1) - rule.constant
