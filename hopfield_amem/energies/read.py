@@ -97,6 +97,8 @@ class ReadEnergy:
         checks.step(self)
         weights = self.weights(state, keys, presence=presence)
         if isinstance(self.similarity, Manhattan):
+            if keys.shape[-2] == 0:
+                return state.expand(*weights.shape[:-1], state.shape[-1])
             return torch.where(weights.sum(-1, keepdim=True) > 0, self.similarity.median(weights, keys), state)
         return self.confinement.minimise(*self.similarity.pull(weights, keys), state)
 

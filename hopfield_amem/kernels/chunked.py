@@ -74,7 +74,7 @@ class Chunked:
         presence = causal_presence(self.presence, state.shape[-2], self.keys.shape[-2], state.device) if self.causal else self.presence
         together = max(1, 4 * ELEMENTS // max(1, self.keys.numel()))
         parts = []
-        for i in range(0, state.shape[-2], together):
+        for i in range(0, max(1, state.shape[-2]), together):
             gate = presence if presence is None or presence.ndim < 2 or presence.shape[-2] == 1 else presence[..., i : i + together, :]
             parts.append(self.spec.settle(state[..., i : i + together, :], self.keys, presence=gate))
-        return torch.cat(parts, -2) if parts else state
+        return torch.cat(parts, -2)
