@@ -61,12 +61,8 @@ def backward(memory: Memory, rows: Rows, cotangent: Tensor):
     d_keys = torch.zeros(memory.keys.shape, dtype=memory.keys.dtype)
     d_values = None if memory.values is None else torch.zeros(memory.values.shape, dtype=memory.values.dtype)
     for j in _slices(memory):
-        state, keys, values, mask = _operands(memory, j)
-        grad, output = (pad(t, (0, values.shape[-1] - t.shape[-1])).unsqueeze(1) for t in (cotangent, rows.output))
-        grads = _BACKWARD(grad, state, keys, values, output, level, 0.0, memory.causal, attn_mask=mask, scale=1.0)  # type: ignore[misc]
-        to_state, to_lifted, to_read = (g.squeeze(1) for g in grads)
-        d_state += to_state[..., : d_state.shape[-1]]
-        to_lifted, to_read = to_lifted[..., : memory.state.shape[-1]], to_read[..., : memory.columns]
+        to_state, to_lifted, to_read = _sliced_backward(memory, rows, cotangent, level, j)
+        d_state += to_state
         if d_values is None:
             to_lifted[..., : memory.width] += to_read
         else:
@@ -74,7 +70,18 @@ def backward(memory: Memory, rows: Rows, cotangent: Tensor):
         if memory.identity:
             d_keys[:, j] = to_lifted
         memory.lower((slice(None), j), to_lifted, d_keys)
+        del to_lifted, to_read  # or the next slice would be computed beside them
     return d_state, d_keys, d_values, None
+
+
+def _sliced_backward(memory: Memory, rows: Rows, cotangent: Tensor, level: Tensor, j: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of states, lifted keys and what is read, from one slice of slots."""
+    state, keys, values, mask = _operands(memory, j)
+    grad, output = (pad(t, (0, values.shape[-1] - t.shape[-1])).unsqueeze(1) for t in (cotangent, rows.output))
+    grads = _BACKWARD(grad, state, keys, values, output, level, 0.0, memory.causal, attn_mask=mask, scale=1.0)  # type: ignore[misc]
+    to_state, to_lifted, to_read = (g.squeeze(1) for g in grads)
+    width = memory.state.shape[-1]
+    return to_state[..., :width], to_lifted[..., :width], to_read[..., : memory.columns]
 
 
 def _slices(memory: Memory) -> Iterator[slice]:
