@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from .analysis import DAMAGES, Landscape, exactly, identified, landscape, principal_plane
-from .analysis.digits import CHOICES, DESCENT, QUERIES, SAMPLE, Digits, Measurement, measure, memories
+from .analysis.digits import CHOICES, DEGREE, DESCENT, QUERIES, SAMPLE, Digits, Measurement, measure, memories
 from .descent import Descended
 from .energies import ENERGIES, ReadEnergy, presets
 from .layers import HopfieldLookup
@@ -31,7 +31,8 @@ PICTURES = ("gallery", "energy", "recall", "landscape", "layer")
 FOOTNOTES = (
     "Exact: every pixel within half a grey level of the original (binary energies: equal). Identified: no stored digit is nearer.",
     "† On the unit sphere, because Σ F(β x·ξ) outgrows ½‖x‖². Weights that rise this slowly with similarity mix all stored digits:",
-    "  such layers transform, they do not store. dense (degree 3) drowns in what digits share; its theory assumes independent patterns.",
+    "  such layers transform, they do not store.",
+    f"dense has degree {DEGREE}; at degree 3, made for independent patterns, what digits share drowns what tells them apart.",
     "epanechnikov averages the digits within its support equally, so it is exact only where the original is alone there;",
     "  a query that no digit reaches stays where it is, with infinite energy, and is left out of its mean energies.",
     "* More than a tenth of the queries still moved after 50 steps.",

@@ -66,7 +66,7 @@ def test_the_layer_learns(demo):
 def test_every_preset_has_a_beta_with_a_reason_and_can_descend():
     assert set(CHOICES) == set(ENERGIES) == set(memories())
     for name, energy in memories().items():
-        assert energy.separation == ENERGIES[name].separation and energy.beta == CHOICES[name][0] and CHOICES[name][1]
+        assert type(energy.separation) is type(ENERGIES[name].separation) and energy.beta == CHOICES[name][0] and CHOICES[name][1]
         if isinstance(energy.scaling, (Log, Simplex)):
             assert energy.confinement == ENERGIES[name].confinement
 

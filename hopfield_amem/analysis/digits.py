@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..descent import FixedPoint
-from ..energies import ENERGIES, Hypercube, Quadratic, ReadEnergy, Sphere, Sum
+from ..energies import ENERGIES, Hypercube, Quadratic, ReadEnergy, Sphere, Sum, presets
 from .capacity import crosstalk_capacity, predicted_recall
 from .recall import DAMAGES, damage, exactly, identified
 
@@ -17,6 +17,7 @@ QUERIES = 200  # at most this many queries per load
 CALIBRATION = SAMPLE = 128  # queries and other patterns that the prediction sees
 DESCENT = FixedPoint(steps=50, tolerance=1e-4)
 LEVELS = 16  # grey levels above black
+DEGREE = 30  # of the dense memory; at degree 3, made for independent patterns, what digits share drowns what tells them apart
 
 _BOUND = "its retrieval error bound 2(N − 1)exp(−βΔ) is below half a grey level at Δ = 0.08, a gap to the nearest other that 3 of 4 digits exceed"
 _EXACT = "exact where βΔ ≥ 1/(α − 1): gaps Δ ≥ 0.03, 99% of the digits"
@@ -75,13 +76,14 @@ class Digits:
 
 
 def memories() -> dict[str, ReadEnergy]:
-    """Every preset at its β of ``CHOICES``. Sums that are unbounded below against ½‖x‖² live on the unit sphere."""
+    """Every preset at its β of ``CHOICES``, ``dense`` at the degree that correlated patterns need. Sums that are unbounded below against ½‖x‖² live on the unit sphere."""
 
     def iterable(energy: ReadEnergy) -> ReadEnergy:
         runs_off = isinstance(energy.scaling, Sum) and isinstance(energy.confinement, Quadratic)
         return replace(energy, confinement=Sphere(1.0)) if runs_off else energy
 
-    return {name: iterable(energy.at(CHOICES[name][0])) for name, energy in ENERGIES.items()}
+    shown = ENERGIES | {"dense": presets.dense(DEGREE)}
+    return {name: iterable(energy.at(CHOICES[name][0])) for name, energy in shown.items()}
 
 
 @dataclass(frozen=True)
