@@ -41,7 +41,7 @@ def save_memory(path: str | Path, spec: ReadEnergy | Memory, keys: Tensor, value
     read = spec.read if isinstance(spec, Memory) else spec
     if not isinstance(read, ReadEnergy):
         raise TypeError(f"save_memory needs a ReadEnergy or a Memory, got {type(spec).__name__}.")
-    checks.inputs(read, keys[..., :1, :], keys, values, presence)
+    _fits(read, keys, values, presence)
     tensors = {"keys": keys, "values": values, "presence": presence, "beta": read.beta if isinstance(read.beta, Tensor) else None}
     held = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items() if t is not None}
     text = json.dumps({"format": FORMAT, "version": VERSION, "spec": _to_plain(spec)})
@@ -50,9 +50,17 @@ def save_memory(path: str | Path, spec: ReadEnergy | Memory, keys: Tensor, value
     os.close(handle)
     try:
         save_file(held, temporary, metadata={FORMAT: text})
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """What the process takes from the rights of new files; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def load_memory(path: str | Path) -> StoredMemory:
@@ -79,10 +87,17 @@ def load_memory(path: str | Path) -> StoredMemory:
         spec = _spec(json.loads(text), tensors.get("beta"))
         stored = StoredMemory(spec, tensors["keys"], tensors.get("values"), tensors.get("presence"))
         read = spec.read if isinstance(spec, Memory) else spec
-        checks.inputs(read, stored.keys[..., :1, :], stored.keys, stored.values, stored.presence)
+        _fits(read, stored.keys, stored.values, stored.presence)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} holds a memory that cannot be restored: {error}") from None
     return stored
+
+
+def _fits(read: ReadEnergy, keys: Tensor, values: Tensor | None, presence: Tensor | None) -> None:
+    """Raise unless the tensors form one memory; a presence must be one per slot, since a file knows no queries."""
+    checks.inputs(read, keys, keys, values, None)
+    if presence is not None:
+        checks.inputs(read, keys[..., :1, :], keys, values, presence)
 
 
 def _spec(content: dict, beta: Tensor | None) -> ReadEnergy | Memory:

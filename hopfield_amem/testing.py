@@ -58,7 +58,12 @@ def check_energy(energy: ReadEnergy, dim: int = 4, slots: int = 7, seed: int = 0
 
     Raises:
         LawBroken: with the law and the violation.
+        ValueError: no energy, a β that is a tensor, a memory too small to check.
     """
+    if not isinstance(energy, ReadEnergy) or isinstance(energy.beta, Tensor):
+        raise ValueError(f"check_energy needs a ReadEnergy whose beta is a number, got {energy!r}.")
+    if slots < 6 or dim < 1:
+        raise ValueError(f"check_energy needs at least 6 slots and 1 dimension, got slots={slots}, dim={dim}.")
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> Tensor:

@@ -70,7 +70,7 @@ BAD = {
     "sum as F": (lambda: ReadEnergy(Dot(), torch.sum), ValueError, "does not keep the shape"),
     "F that fails": (lambda: ReadEnergy(Dot(), lambda s: s @ s), ValueError, "failed on a"),
     "F of another dtype": (lambda: ReadEnergy(Dot(), lambda s: s.float()), ValueError, "keep the dtype"),
-    "F without gradient": (lambda: ReadEnergy(Dot(), lambda s: torch.from_numpy(s.detach().numpy() ** 2), Sum()), ValueError, "cannot be differentiated|failed"),
+    "F without gradient": (lambda: ReadEnergy(Dot(), lambda s: s.detach() ** 2), ValueError, "cannot be differentiated"),
     "no function as F": (lambda: ReadEnergy(Dot(), 3), ValueError, "elementwise function"),
     "negative F under Log": (lambda: ReadEnergy(Dot(), torch.tanh), ValueError, "Log needs F ≥ 0"),
     "GELU under Log": (lambda: ReadEnergy(Dot(), Gelu(), Log()), ValueError, "Log needs F ≥ 0"),

@@ -76,7 +76,10 @@ class Digits:
 
 
 def memories() -> dict[str, ReadEnergy]:
-    """Every preset at its β of ``CHOICES``, ``dense`` at the degree that correlated patterns need. Sums that are unbounded below against ½‖x‖² live on the unit sphere."""
+    """Every preset at its β of ``CHOICES``, ``dense`` at the degree that correlated patterns need.
+
+    Sums that are unbounded below against ½‖x‖² live on the unit sphere.
+    """
 
     def iterable(energy: ReadEnergy) -> ReadEnergy:
         runs_off = isinstance(energy.scaling, Sum) and isinstance(energy.confinement, Quadratic)

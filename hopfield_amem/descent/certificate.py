@@ -58,10 +58,10 @@ def certify(energy: ReadEnergy | Callable, state: Tensor, keys: Tensor, presence
     top, _ = nearest(energy, state, keys, presence=presence, count=2)
     margin = top[..., 0] - top[..., 1] if top.shape[-1] > 1 else torch.full_like(top[..., 0], math.inf)
     margin = torch.where(top[..., 0] == -math.inf, math.nan, torch.where(margin.isnan(), math.inf, margin))
-    return margin, _bound(energy, margin, keys)
+    return margin, _bound(energy, margin, keys, presence)
 
 
-def _bound(energy: ReadEnergy, margin: Tensor, keys: Tensor) -> Tensor | None:
+def _bound(energy: ReadEnergy, margin: Tensor, keys: Tensor, presence: Tensor | None) -> Tensor | None:
     averages = (isinstance(energy.similarity, Dot) and isinstance(energy.confinement, Quadratic)) or (
         isinstance(energy.similarity, Euclidean) and isinstance(energy.confinement, Free)
     )
@@ -69,7 +69,9 @@ def _bound(energy: ReadEnergy, margin: Tensor, keys: Tensor) -> Tensor | None:
         return None
     origin = energy.similarity.origin(keys)
     radius = (keys if origin is None else keys - origin).norm(dim=-1).amax(-1, keepdim=True)
-    gap = energy.inverse_temperature(1) * margin
+    if presence is not None and presence.is_floating_point() and bool(((presence > 0) & (presence < 1)).any()):
+        return (2 * radius).expand(margin.shape)  # a faded slot may lose to a further one
+    gap = energy.inverse_temperature(1, margin) * margin
     if isinstance(energy.separation, Exp) and isinstance(energy.scaling, (Log, Simplex)):
         others = math.log(max(keys.shape[-2] - 1, 0) or math.ulp(0.0))
         return 2 * radius * torch.sigmoid(others - gap)

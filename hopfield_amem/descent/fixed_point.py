@@ -23,7 +23,7 @@ class FixedPoint:
 
     Args:
         steps: at most this many.
-        tolerance: relative change below which a query rests; 0 always takes all steps.
+        tolerance: relative change below which a query rests; 0 rests only when nothing changes any more.
         gradient: "recompute" differentiates through every step taken (scores are recomputed, so memory holds the states only);
             "implicit" solves ``(I − Jᵀ) y = g`` at the fixed point, in memory independent of the steps. The latter is exact
             at a converged, attracting fixed point, and gives the query no gradient (a fixed point forgets its start).
@@ -49,9 +49,9 @@ class FixedPoint:
         if not isinstance(energy, ReadEnergy):
             raise TypeError(f"FixedPoint needs a ReadEnergy, got {type(energy).__name__}. Any differentiable function descends with GradientDescent or Flow.")
         checks.step(energy)
-        if self.steps > 1:
-            checks.bounded(energy, keys)
         landscape = Landscape(energy, state, keys, presence, backend)
+        if self.steps > 1:
+            checks.bounded(energy, landscape.keys, presence)
         assert landscape.engine is not None
         settle = landscape.engine.settle
         with full_precision(state):
@@ -68,10 +68,17 @@ def _attach(settle, state: Tensor) -> Tensor:
     attached = settle(state)
     if not attached.requires_grad:
         return attached
-    anchor = state.detach().requires_grad_()
+    try:
+        anchor = state.detach().requires_grad_()
+    except RuntimeError:
+        raise ValueError("gradient='implicit' works with autograd only. Under torch.func use gradient='recompute'.") from None
     local = settle(anchor)
 
     def solve(cotangent: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            raise ValueError("gradient='implicit' gives first derivatives only. For second ones use gradient='recompute'.")
+        (moved,) = torch.autograd.grad(local, anchor, cotangent, retain_graph=True)
+        cotangent = torch.where((moved == cotangent).all(-1, keepdim=True), 0.0, cotangent)  # J = I: no slot acts on this row
         scale = cotangent.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(cotangent.dtype).tiny)
         total = cotangent
         for _ in range(200):  # y ← g + Jᵀy converges because the fixed point attracts

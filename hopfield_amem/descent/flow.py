@@ -34,8 +34,8 @@ class Flow:
     tolerance: float = 1e-3
 
     def __post_init__(self):
-        if not self.time > 0:
-            raise ValueError(f"time must be positive, got {self.time!r}.")
+        if not 0 < self.time < float("inf"):
+            raise ValueError(f"time must be positive and finite, got {self.time!r}.")
         if isinstance(self.options, dict):
             object.__setattr__(self, "options", tuple(self.options.items()))
 
@@ -46,9 +46,9 @@ class Flow:
             ValueError, TypeError: inputs that do not fit, an energy that is unbounded below, a method torchdiffeq does not know, or
                 an adaptive method whose steps collapse (by default after 2000) because the energy's gradient jumps.
         """
-        if isinstance(energy, ReadEnergy):
-            checks.bounded(energy, keys)
         landscape = Landscape(energy, state, keys, presence, backend)
+        if isinstance(energy, ReadEnergy):
+            checks.bounded(energy, landscape.keys, presence)
         with full_precision(state):
             field = _Field(landscape)
             options = dict(self.options or ())
@@ -75,6 +75,7 @@ class Flow:
             moving = [landscape.keys, landscape.presence, getattr(landscape.spec, "beta", None)]
             moving += list(landscape.spec.parameters()) if isinstance(landscape.spec, nn.Module) else []
             params = tuple(p for p in moving if isinstance(p, Tensor) and p.requires_grad)
+            _refuse_hidden_parameters(landscape)
             options |= {"adjoint_params": params, "adjoint_options": {"norm": "seminorm"}}
         solve = torchdiffeq.odeint_adjoint if adjoint else torchdiffeq.odeint
         try:
@@ -98,6 +99,16 @@ class _Field(nn.Module):
         velocity = -self.landscape.gradient(state)
         spec = self.landscape.spec
         return spec.confinement.tangent(state, velocity) if isinstance(spec, ReadEnergy) else velocity
+
+
+def _refuse_hidden_parameters(landscape: Landscape) -> None:
+    """The adjoint only gives gradients to what it is told of: keys, presence, β and the parameters of a module."""
+    hidden = False
+    if not isinstance(landscape.spec, nn.Module) and torch.is_grad_enabled():
+        spec = landscape.spec.at(1.0) if isinstance(landscape.spec, ReadEnergy) else landscape.spec
+        hidden = spec(landscape.start.detach(), landscape.keys.detach()).requires_grad
+    if hidden:
+        raise ValueError("This energy holds learned parameters that the adjoint cannot see. Give it as an nn.Module, or leave adjoint off.")
 
 
 def _worst_query(error: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class GradientDescent:
     Args:
         step_size: η > 0.
         steps: at most this many.
-        tolerance: relative change below which a query rests; 0 always takes all steps.
+        tolerance: relative change below which a query rests; 0 rests only when nothing changes any more.
         record: keep all states and energies.
     """
 
@@ -42,9 +42,9 @@ class GradientDescent:
         Raises:
             ValueError, TypeError: inputs that do not fit, or an energy that is unbounded below.
         """
-        if isinstance(energy, ReadEnergy):
-            checks.bounded(energy, keys)
         landscape = Landscape(energy, state, keys, presence, backend)
+        if isinstance(energy, ReadEnergy):
+            checks.bounded(energy, landscape.keys, presence)
         with full_precision(state):
             state, taken, residual, path = descend(
                 landscape, lambda x: landscape.project(x - self.step_size * landscape.gradient(x)), self.steps, self.tolerance, self.record

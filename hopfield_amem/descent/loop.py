@@ -71,7 +71,7 @@ def descend(landscape: Landscape, step: Callable[[Tensor], Tensor], steps: int, 
     residual = torch.full(state.shape[:-1], float("inf"), dtype=state.dtype, device=state.device)
     path = [state.detach()] if record else []
     for _ in range(steps):
-        moving = residual > tolerance
+        moving = ~(residual <= tolerance)  # NaN keeps moving, and is explained at the end
         if settled(~moving):
             break
         moved = step(state)
@@ -89,4 +89,4 @@ def check_options(steps: int, tolerance: float) -> None:
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be an integer of at least 1, got {steps!r}.")
     if not tolerance >= 0:
-        raise ValueError(f"tolerance must be at least 0 (0 always takes all steps), got {tolerance!r}.")
+        raise ValueError(f"tolerance must be at least 0 (0 stops only when nothing changes any more), got {tolerance!r}.")

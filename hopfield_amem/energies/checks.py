@@ -32,6 +32,10 @@ def factors(energy: ReadEnergy) -> None:
         raise ValueError(f"Cosine only sees the direction of a state, so its state lives on a sphere: use Sphere(radius), not {type(confinement).__name__}().")
     if isinstance(energy.similarity, Manhattan) and not isinstance(confinement, Free):
         raise ValueError(f"Manhattan confines its state by itself; use Free(), not {type(confinement).__name__}().")
+    try:
+        hash((energy.similarity, energy.separation, scaling, confinement))
+    except TypeError as error:
+        raise ValueError(f"The factors of an energy must be hashable ({error}): write your own as @dataclass(frozen=True).") from None
     if not _traced():
         _fits(scaling, energy.separation, energy.similarity.highest)
 
@@ -49,6 +53,12 @@ def inverse_temperature(beta: float | Tensor) -> None:
 @lru_cache(maxsize=256)
 def _fits(scaling: Scaling, separation: Separation, highest: float) -> None:
     scaling.check(separation, highest)  # probes F, so once per pair
+    slope = separation.slope(torch.linspace(-30.0, 0.0, 601, dtype=torch.float64))
+    if highest == 0 and bool((slope < 0).any()):
+        raise ValueError(
+            f"A distance needs an increasing F (its weights F′ average the patterns, so they must not be negative), but {separation} falls somewhere below 0. "
+            "Use Exp(), Epanechnikov(), Tsallis(α) or RectifiedPower(n), or a Dot similarity."
+        )
 
 
 def step(energy: ReadEnergy) -> None:
@@ -60,7 +70,7 @@ def step(energy: ReadEnergy) -> None:
         )
 
 
-def bounded(energy: ReadEnergy, keys: Tensor) -> None:
+def bounded(energy: ReadEnergy, keys: Tensor, presence: Tensor | None = None) -> None:
     """Raise when descending the energy would run off to infinity: ``Dot · F · Sum`` against ``½‖x‖²`` with F too steep.
 
     F growing faster than s² always wins. F ~ ½c s² wins when ``β c λ_max(ΞᵀΞ) > 1``, which the patterns decide.
@@ -72,15 +82,22 @@ def bounded(energy: ReadEnergy, keys: Tensor) -> None:
     way_out = "Confine the state with Sphere() or Hypercube(), use Log() scaling, or take a single step."
     if order > 2:
         raise ValueError(f"This energy is unbounded below: F(s) = {energy.separation} outgrows ½‖x‖². {way_out}")
-    if order == 2 and keys.numel():
-        beta = float(torch.as_tensor(energy.beta).detach().max())
-        gram = keys.detach().double().mT @ keys.detach().double()
-        stiffest = beta * coefficient * float(torch.linalg.eigvalsh(gram).max())
-        if stiffest > 1:
-            raise ValueError(
-                f"This energy is unbounded below on these patterns: F(s) = {energy.separation} grows like ½·{coefficient:g}·s², and "
-                f"β·{coefficient:g}·λ_max(ΞᵀΞ) = {stiffest:.3g} exceeds 1. {way_out} A smaller β also does."
-            )
+    stiffest = coefficient * _stiffness(energy, keys, presence) if order == 2 else 0.0
+    if stiffest > 1:
+        raise ValueError(
+            f"This energy is unbounded below on these patterns: F(s) = {energy.separation} grows like ½·{coefficient:g}·s², and "
+            f"β·{coefficient:g}·λ_max(ΞᵀΞ) = {stiffest:.3g} exceeds 1. {way_out} A smaller β also does."
+        )
+
+
+def _stiffness(energy: ReadEnergy, keys: Tensor, presence: Tensor | None) -> float:
+    """The largest ``β λ_max(ΞᵀΞ)`` of all memories, over the slots that are there; 0 where it cannot be read."""
+    keys = keys.detach().double()
+    if presence is not None and (presence.ndim == 1 or presence.shape[-2] == 1):
+        keys = keys * (presence if presence.ndim == 1 else presence.squeeze(-2)).detach().double().sqrt().unsqueeze(-1)
+    if not keys.numel() or not readable(keys.isfinite().all(), False):
+        return 0.0
+    return float((energy.inverse_temperature(0, keys) * torch.linalg.eigvalsh(keys.mT @ keys).amax(-1)).max())
 
 
 def growth(energy: ReadEnergy) -> tuple[float, float]:
@@ -162,8 +179,8 @@ def _beta(beta: float | Tensor, state: Tensor, lead: torch.Size) -> None:
             f"beta of shape {_shape(beta)} must broadcast against the leading dimensions {tuple(lead)} of query and keys, "
             "for example (heads,) for (batch, heads, query, width)."
         )
-    if not readable((beta > 0).all(), True):
-        raise ValueError("The inverse temperature beta must be positive everywhere. Parametrise a learned one as log_beta.exp() or softplus.")
+    if not readable(((beta > 0) & beta.isfinite()).all(), True):
+        raise ValueError("The inverse temperature beta must be positive everywhere, and finite. Parametrise a learned one as log_beta.exp() or softplus.")
 
 
 def contents(energy: object, named: dict[str, Tensor | None], result: Tensor) -> None:

@@ -54,7 +54,7 @@ class Free(Confinement):
     """``C(x) = 0``: for energies that are confined by their similarity (distances)."""
 
     def minimise(self, pull, mass, state):
-        return state if mass is None else torch.where(mass > 0, pull / torch.where(mass > 0, mass, 1.0), state)
+        return state if mass is None else torch.where(mass == 0, state, pull / torch.where(mass == 0, 1.0, mass))
 
     def __str__(self) -> str:
         return ""
@@ -81,9 +81,9 @@ class Sphere(Confinement):
 
     def _scaled(self, direction: Tensor, otherwise: Tensor) -> Tensor:
         length = direction.detach().abs().amax(-1, keepdim=True)  # keeps the square of a long or short vector finite
-        unit = direction / torch.where(length > 0, length, 1.0)
-        norm = torch.where(length > 0, unit, 1.0).norm(dim=-1, keepdim=True)
-        return torch.where(length > 0, self.radius * unit / norm, otherwise)
+        unit = direction / torch.where(length == 0, 1.0, length)
+        norm = torch.where(length == 0, 1.0, unit).norm(dim=-1, keepdim=True)
+        return torch.where(length == 0, otherwise, self.radius * unit / norm)
 
     def __str__(self) -> str:
         return f"[‖x‖ = {self.radius:g}]"
@@ -96,7 +96,7 @@ class Hypercube(Confinement):
     def minimise(self, pull, mass, state):
         if mass is None:
             return torch.where(pull == 0, state, torch.where(pull.isnan(), pull, pull.sign()))
-        return torch.where(mass > 0, (pull / torch.where(mass > 0, mass, 1.0)).clamp(-1, 1), state)
+        return torch.where(mass == 0, state, (pull / torch.where(mass == 0, 1.0, mass)).clamp(-1, 1))
 
     def project(self, state):
         return state.clamp(-1, 1)

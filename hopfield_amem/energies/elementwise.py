@@ -58,6 +58,8 @@ def _check_elementwise(separation: Elementwise) -> None:
         f"The separation {name} is not elementwise: one score changed another's value. {advice}",
     )
     try:
-        separation.slope(probe)
+        slope = separation.slope(probe)
     except Exception as error:
         raise ValueError(f"The separation {name} cannot be differentiated: {error}. Write it with differentiable torch operations.") from error
+    flat = bool((slope == 0).all()) and not torch.equal(whole, whole[:1, :1].expand(3, 4))
+    require(not flat, f"The separation {name} cannot be differentiated: its result is cut off from the scores. Write it with differentiable torch operations.")

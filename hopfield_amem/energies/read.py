@@ -76,17 +76,17 @@ class ReadEnergy:
     def __call__(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
         """``E`` of every query. (..., q, d), (..., n, d) -> (..., q)"""
         checks.inputs(self, state, keys, None, presence)
-        value = self.scaling.value(self.separation, self.scores(state, keys), presence)
-        return self.confinement(state) - value / self.inverse_temperature(1)
+        value = self.scaling.value(self.separation, self.scores(state, keys), _amount(presence, state))
+        return self.confinement(state) - value / self.inverse_temperature(1, state)
 
     def scores(self, state: Tensor, keys: Tensor) -> Tensor:
         """``β S(x, ξ)``. (..., q, d), (..., n, d) -> (..., q, n)"""
-        return self.inverse_temperature(2) * self.similarity(state, keys)
+        return self.inverse_temperature(2, state) * self.similarity(state, keys)
 
     def weights(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
         """Retrieval weights ``p = ∂Q/∂score``. (..., q, d), (..., n, d) -> (..., q, n)"""
         checks.inputs(self, state, keys, None, presence)
-        return self.scaling.weights(self.separation, self.scores(state, keys), presence)
+        return self.scaling.weights(self.separation, self.scores(state, keys), _amount(presence, state))
 
     def settle(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
         """The minimiser of the energy at fixed weights, one step of every fixed-point descent. -> (..., q, d)
@@ -99,7 +99,9 @@ class ReadEnergy:
         if isinstance(self.similarity, Manhattan):
             if keys.shape[-2] == 0:
                 return state.expand(*weights.shape[:-1], state.shape[-1])
-            return torch.where(weights.sum(-1, keepdim=True) > 0, self.similarity.median(weights, keys), state)
+            mass = weights.sum(-1, keepdim=True)
+            middle = torch.where(mass == 0, state, self.similarity.median(weights, keys))
+            return torch.where(mass.isnan(), mass, middle)  # a selection would hide NaN
         return self.confinement.minimise(*self.similarity.pull(weights, keys), state)
 
     def read(self, state: Tensor, keys: Tensor, values: Tensor, *, presence: Tensor | None = None) -> Tensor:
@@ -146,13 +148,13 @@ class ReadEnergy:
         state, half = pair
         checks.inputs(self, state, keys, values, presence)
         confinement, similarity = self.second_half
-        score = self.inverse_temperature(2) * (self.similarity(state, keys) + similarity(half, values))
-        value = self.scaling.value(self.separation, score, presence)
-        return self.confinement(state) + confinement(half) - value / self.inverse_temperature(1)
+        score = self.inverse_temperature(2, state) * (self.similarity(state, keys) + similarity(half, values))
+        value = self.scaling.value(self.separation, score, _amount(presence, state))
+        return self.confinement(state) + confinement(half) - value / self.inverse_temperature(1, state)
 
-    def inverse_temperature(self, trailing: int) -> float | Tensor:
-        """β, with ``trailing`` dimensions appended when it is a tensor so that it broadcasts from the left."""
-        return self.beta if isinstance(self.beta, (int, float)) else self.beta[(..., *[None] * trailing)]
+    def inverse_temperature(self, trailing: int, like: Tensor) -> float | Tensor:
+        """β; a tensor in the dtype of ``like``, with ``trailing`` dimensions appended so that it broadcasts from the left."""
+        return self.beta.to(like.dtype)[(..., *[None] * trailing)] if isinstance(self.beta, Tensor) else self.beta
 
     def at(self, beta: float | Tensor) -> ReadEnergy:
         """The same energy at another inverse temperature."""
@@ -182,6 +184,11 @@ class ReadEnergy:
         if confinement.startswith("["):  # a set, not a term
             return f"E(x) = −{value}{over},  {confinement[1:-1]}"
         return f"E(x) = {confinement} − {value}{over}" if confinement else f"E(x) = −{value}{over}"
+
+
+def _amount(presence: Tensor | None, like: Tensor) -> Tensor | None:
+    """A presence in [0, 1] in the dtype of the computation; a boolean one as it is."""
+    return presence.to(like.dtype) if presence is not None and presence.is_floating_point() else presence
 
 
 def _default_confinement(similarity: Similarity) -> Confinement:

@@ -70,12 +70,12 @@ class Log(Scaling):
 
     def value(self, separation, score, presence=None):
         shift, _, total = self._terms(separation, score, presence)
-        return torch.where(total > 0, shift + torch.where(total > 0, total, 1.0).log(), -math.inf)
+        return torch.where(total == 0, -math.inf, shift + torch.where(total == 0, 1.0, total).log())
 
     def weights(self, separation, score, presence=None):
         _, terms, total = self._terms(separation, score, presence)
         slope = terms if is_exponential(separation) else _masked(separation.slope, score, presence)
-        return slope / torch.where(total > 0, total, 1.0).unsqueeze(-1)
+        return slope / torch.where(total == 0, 1.0, total).unsqueeze(-1)
 
     def _terms(self, separation, score, presence):
         """``shift, F e^(−shift), Σ F e^(−shift)``: only exponentials need (and get) a shift, by the row's largest score."""

@@ -120,10 +120,11 @@ class Euclidean(Similarity):
         return torch.cat([keys, torch.ones_like(half), half], -1)
 
     def origin(self, keys: Tensor) -> Tensor:
-        # Distances do not see a common shift; removing the mean keeps ‖x‖² + ‖ξ‖² − 2x·ξ from cancelling.
+        # Distances do not see a common shift; removing the middle of the keys keeps ‖x‖² + ‖ξ‖² − 2x·ξ from cancelling.
+        # A median, of a sample, because one far (or deleted) slot must not move it.
         if keys.shape[-2] == 0:
             return keys.new_zeros(1, keys.shape[-1])
-        return keys.detach().mean(-2, keepdim=True)
+        return keys.detach()[..., :: -(-keys.shape[-2] // 1024), :].median(-2, keepdim=True).values
 
     def force(self, state: Tensor, pull: Tensor, mass: Tensor | None) -> Tensor:
         return pull if mass is None else pull - mass * state

@@ -32,6 +32,8 @@ def support(separation: Separation, score: Tensor, presence: Tensor | None) -> t
         return None
     score = score.detach()
     present = amount(score, presence)
+    kept = score if present is None else torch.where(present > 0, score, -math.inf)
+    score = score - _finite(kept.amax(-1, keepdim=True))  # so that a reach is not lost in the rounding of large scores
     low = _finite(anchor(separation, score, present).amax(-1, keepdim=True))
     some = slice(0, 4096)
     part = threshold(separation, score[..., some], None if present is None else present[..., some])
@@ -49,7 +51,8 @@ def support(separation: Separation, score: Tensor, presence: Tensor | None) -> t
     index = row.new_zeros(len(counts), int(counts.max()) if len(counts) else 0)
     index[row, place] = column
     held = torch.arange(index.shape[-1], device=row.device) < counts.unsqueeze(-1)
-    return index.reshape(*score.shape[:-1], -1), held.reshape(*score.shape[:-1], -1)
+    shape = (*score.shape[:-1], index.shape[-1])
+    return index.reshape(shape), held.reshape(shape)
 
 
 def amount(score: Tensor, presence: Tensor | None) -> Tensor | None:

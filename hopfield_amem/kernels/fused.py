@@ -21,7 +21,7 @@ from .cut import Memory, Rows, Rule
 _FORWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 _BACKWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
 AVAILABLE = _FORWARD is not None and _BACKWARD is not None
-SLICE = 2**19  # numbers in a slice of keys: 2 MiB in float32
+SLICE = 2**18  # numbers in a slice of keys: 1 MiB in float32
 
 
 def suits(energy: ReadEnergy) -> bool:
@@ -42,6 +42,8 @@ def forward(memory: Memory) -> Rows:
         state, keys, values, mask = _operands(memory, j)
         part, log = _FORWARD(state, keys, values, 0.0, memory.causal, attn_mask=mask, scale=1.0)  # type: ignore[misc]
         part, log = part.squeeze(1)[..., : memory.columns], log.squeeze(1).to(part.dtype)
+        if bool((log == 0).any()) and not bool(state.isfinite().all() & keys.isfinite().all()):
+            part = part * math.nan  # the fused kernel takes a row of NaN for an empty one
         log = log if memory.presence is None else torch.where(_alive(memory, j), log, -math.inf)
         output, level = (part, log) if output is None or level is None else _merged(output, level, part, log)
     if output is None or level is None:

@@ -1,4 +1,4 @@
-"""Leading dimensions folded to one batch dimension and back; a memory shared by many queries is never copied."""
+"""Leading dimensions folded to one batch dimension and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ class Layout:
     """Fold (..., rows, columns) tensors to (batch, rows, columns).
 
     A leading dimension in which only the queries vary is folded into the rows, so that one memory of shape (n, d)
-    serves queries of any shape as a single large batch of rows. All steps are differentiable views or copies.
+    serves queries of any shape as a single large batch of rows, without a copy. Where rows differ in what they see (causal
+    reads, a presence per query) or only keys are shared, the memory is repeated. All steps are differentiable.
     """
 
     def __init__(self, state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None, causal: bool):

@@ -19,8 +19,9 @@ def nearest(energy: ReadEnergy, query: Tensor, keys: Tensor, *, presence: Tensor
     """
     checks.inputs(energy, query, keys, None, presence)
     slots = keys.shape[-2]
-    width = max(1, ELEMENTS // max(1, query[..., 0].numel() * (1 if energy.similarity.inner else query.shape[-1])))
     lead = torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])
+    rows = math.prod(lead) * query.shape[-2]
+    width = max(1, ELEMENTS // max(1, rows * (1 if energy.similarity.inner else query.shape[-1])))
     best = query.new_full((*lead, query.shape[-2], 0), -math.inf)
     index = torch.zeros(best.shape, dtype=torch.long, device=query.device)
     origin = energy.similarity.origin(keys)

@@ -154,12 +154,12 @@ class ReadBackward(torch.autograd.Function):
         return _unfold(ReadBackward.apply(*tensors, *inputs[10:]), info.batch_size)
 
 
-def definition(state, keys, values, presence, rule, width, causal):
+def definition(state, keys, values, presence, rule, width, causal) -> tuple[Tensor, Tensor]:
     """``(output, Q)`` with every matrix in full: what ``read`` computes, in differentiable torch."""
     known = _rule(rule)
     lifted = known.similarity.lift_keys(keys) if known.similarity.inner else keys
     score = state @ lifted.mT if known.similarity.inner else warmed(known.similarity, state, keys)
-    presence = causal_presence(presence, *score.shape[-2:], score.device) if causal else presence
+    presence = causal_presence(presence, score.shape[-2], score.shape[-1], score.device) if causal else presence
     weights = known.scaling.weights(known.separation, score, presence)
     return weights @ (lifted[..., :width] if values is None else values), known.scaling.value(known.separation, score, presence)
 
@@ -214,9 +214,9 @@ def _fold(tensor: Tensor | None, dim: int | None, batch: int) -> Tensor | None:
     if tensor is None or (tensor.ndim == 1 and dim is None):
         return tensor
     moved = tensor.unsqueeze(0).expand(batch, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-    return moved.reshape(-1, *moved.shape[2:])
+    return moved.reshape(moved.shape[0] * moved.shape[1], *moved.shape[2:])
 
 
 def _unfold(outputs, batch: int):
-    split = tuple(o if o.ndim == 1 else o.reshape(batch, -1, *o.shape[1:]) for o in outputs)
+    split = tuple(o if o.ndim == 1 else o.reshape(batch, o.shape[0] // batch, *o.shape[1:]) for o in outputs)
     return split, tuple(None if o.ndim == 1 else 0 for o in outputs)

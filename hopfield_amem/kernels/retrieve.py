@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..energies import Manhattan, Memory, ReadEnergy, checks
+from ..energies import Custom, Elementwise, Manhattan, Memory, ReadEnergy, checks
 from . import fused
 from .chunked import Chunked
 from .reference import Reference
@@ -95,20 +96,39 @@ def explain(energy: ReadEnergy | Memory, query: Tensor, keys: Tensor, *, backend
     spec = energy.read if isinstance(energy, Memory) else energy
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"Unknown backend {backend!r}. There are {', '.join(BACKENDS)}, and auto, which chooses.")
-    scores = query.shape[-2] * keys.shape[-2] * max(1, query[..., 0, 0].numel() if query.shape[-2] else 1)
+    scores = math.prod(torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])) * query.shape[-2] * keys.shape[-2]
     softmax = fused.AVAILABLE and fused.suits(spec) and query.device.type == "cpu"
     if backend == "reference":
         return Explanation("reference", "full matrices", "asked for by name")
+    if _learned(spec, query, keys):
+        if backend == "chunked":
+            raise ValueError(
+                f"The chunked backend would give no gradient to the parameters inside this energy's own functions ({spec}). Use backend='reference', "
+                "or move what is learned into beta, the query or the keys."
+            )
+        return Explanation("reference", "full matrices", "a function of this energy holds learned parameters, whose gradient only full matrices give")
     asked = "asked for by name; " if backend == "chunked" else ""
     if backend == "auto" and scores <= SMALL:
         return Explanation("reference", "full matrices", f"{scores:,} scores fit in cache, where full matrices are fastest")
     if isinstance(spec.similarity, Manhattan):
         return Explanation("chunked", "elementwise tiles", f"{asked}{spec.similarity} is no inner product: scores are computed elementwise, tile by tile")
     if softmax:
-        return Explanation(
-            "chunked", "torch fused attention", f"{asked}the weights are exp(β S − Q) of an inner product, which torch's fused attention computes exactly"
-        )
+        reason = "the weights are exp(β S − Q) of an inner product, which torch's fused attention computes exactly (a fractional presence takes tiles)"
+        return Explanation("chunked", "torch fused attention", asked + reason)
     return Explanation("chunked", "streamed tiles", f"{asked}{scores:,} scores are streamed in tiles, forward and backward")
+
+
+def _learned(energy: ReadEnergy, query: Tensor, keys: Tensor) -> bool:
+    """Whether a user's separation or similarity holds tensors that require a gradient."""
+    own = [
+        part
+        for part in (energy.separation, energy.similarity)
+        if isinstance(part, (Elementwise, Custom)) or not type(part).__module__.startswith("hopfield_amem.")
+    ]
+    if not own or not torch.is_grad_enabled() or not query.shape[-2] or not keys.shape[-2]:
+        return False
+    score = energy.similarity(query.detach()[..., :1, :], keys.detach()[..., :1, :])
+    return energy.separation(score).requires_grad
 
 
 def _check(energy: ReadEnergy, query: Tensor, keys: Tensor, values: Tensor | None, gates: tuple[Tensor | None, bool], steps: int) -> None:
@@ -125,7 +145,8 @@ def computation(*tensors: Tensor | None) -> tuple[torch.dtype, list]:
     """Dtype of the result, and the tensors in the dtype of the computation: autocast's choice, at least float32 inside."""
     given = [t for t in tensors if t is not None]
     device = given[0].device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else given[0].dtype
+    autocast = torch.is_autocast_enabled(device) and all(t.dtype != torch.float64 for t in given)
+    dtype = torch.get_autocast_dtype(device) if autocast else given[0].dtype
     inside = dtype if dtype in (torch.float32, torch.float64) else torch.float32
     rounded = [None if t is None else t.to(dtype).to(inside) for t in tensors]
     return dtype, rounded

@@ -59,7 +59,7 @@ def _plain(memory: Memory, rows: Rows, b: slice, i: slice, needs: int) -> None:
         output.baddbmm_(gated(rule.separation.slope(s), gate), values)
     if rule.logarithmic:
         total += rule.null
-        output /= torch.where(total > 0, total, 1.0).unsqueeze(-1)
+        output /= torch.where(total == 0, 1.0, total).unsqueeze(-1)
         total.log_()  # an empty row holds −∞
 
 
@@ -80,8 +80,8 @@ def _softmax(memory: Memory, rows: Rows, b: slice, i: slice) -> None:
         total.mul_(fade).add_(terms.sum(-1, keepdim=True))
         output.mul_(fade).baddbmm_(terms, values)
         top = higher
-    output /= torch.where(total > 0, total, 1.0)
-    rows.value[b, i] = (torch.where(total > 0, top, 0.0) + total.log() + rule.constant).squeeze(-1)
+    output /= torch.where(total == 0, 1.0, total)
+    rows.value[b, i] = (torch.where(total == 0, 0.0, top) + total.log() + rule.constant).squeeze(-1)
 
 
 def _threshold(memory: Memory, rows: Rows, b: slice, i: slice) -> None:
