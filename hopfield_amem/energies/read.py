@@ -160,7 +160,8 @@ class ReadEnergy:
         """The same energy at another inverse temperature."""
         checks.inverse_temperature(beta)
         twin = object.__new__(ReadEnergy)
-        twin._set(**{**vars(self), "beta": beta})  # the factors have been checked and named already
+        twin._set(similarity=self.similarity, separation=self.separation, scaling=self.scaling, confinement=self.confinement)
+        twin._set(beta=beta, name=self.name)  # the factors have been checked and named already
         return twin
 
     def __eq__(self, other: object) -> bool:
