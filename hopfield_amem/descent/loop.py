@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy, checks
-from ..energies.threshold import settled
+from ..energies.truth import settled
 from ..kernels import computation, engine
 from .certificate import Descended, certify
 

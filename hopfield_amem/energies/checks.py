@@ -13,6 +13,7 @@ from .confinement import Confinement, Free, Quadratic, Sphere
 from .scaling import Scaling, Sum
 from .separation import Separation
 from .similarity import Cosine, Dot, Manhattan
+from .truth import readable
 
 if TYPE_CHECKING:
     from .read import ReadEnergy
@@ -203,16 +204,6 @@ def contents(energy: object, named: dict[str, Tensor | None], result: Tensor) ->
         f"The retrieval overflowed {result.dtype}: F(β S) is too large for these patterns. Use a smaller beta, scale the patterns down, "
         "choose Log() scaling (which subtracts the largest score for Exp), or compute in float64."
     )
-
-
-def readable(condition: Tensor, otherwise: bool) -> bool:
-    """The truth of a condition tensor where it can be read cheaply; ``otherwise`` while tracing, under vmap or on a GPU."""
-    if _traced() or condition.device.type != "cpu":
-        return otherwise
-    try:
-        return bool(condition)
-    except RuntimeError:
-        return otherwise
 
 
 def _traced() -> bool:

@@ -76,7 +76,7 @@ class ReadEnergy:
     def __call__(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
         """``E`` of every query. (..., q, d), (..., n, d) -> (..., q)"""
         checks.inputs(self, state, keys, None, presence)
-        value = self.scaling.value(self.separation, self.scores(state, keys), _amount(presence, state))
+        value = self.scaling.value(self.separation, self.scores(state, keys), as_amount(presence, state))
         return self.confinement(state) - value / self.inverse_temperature(1, state)
 
     def scores(self, state: Tensor, keys: Tensor) -> Tensor:
@@ -86,7 +86,10 @@ class ReadEnergy:
     def weights(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
         """Retrieval weights ``p = ∂Q/∂score``. (..., q, d), (..., n, d) -> (..., q, n)"""
         checks.inputs(self, state, keys, None, presence)
-        return self.scaling.weights(self.separation, self.scores(state, keys), _amount(presence, state))
+        return self._weights(state, keys, presence)
+
+    def _weights(self, state: Tensor, keys: Tensor, presence: Tensor | None) -> Tensor:
+        return self.scaling.weights(self.separation, self.scores(state, keys), as_amount(presence, state))
 
     def settle(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
         """The minimiser of the energy at fixed weights, one step of every fixed-point descent. -> (..., q, d)
@@ -107,7 +110,7 @@ class ReadEnergy:
     def read(self, state: Tensor, keys: Tensor, values: Tensor, *, presence: Tensor | None = None) -> Tensor:
         """``Σ p v``, divided by ``Σ p`` when the state is ``Free``; 0 where nothing is read. -> (..., q, v)"""
         checks.inputs(self, state, keys, values, presence)
-        weights = self.weights(state, keys, presence=presence)
+        weights = self._weights(state, keys, presence)
         return self.averaged(weights @ values, weights.sum(-1, keepdim=True))
 
     def averaged(self, total: Tensor, mass: Tensor) -> Tensor:
@@ -149,7 +152,7 @@ class ReadEnergy:
         checks.inputs(self, state, keys, values, presence)
         confinement, similarity = self.second_half
         score = self.inverse_temperature(2, state) * (self.similarity(state, keys) + similarity(half, values))
-        value = self.scaling.value(self.separation, score, _amount(presence, state))
+        value = self.scaling.value(self.separation, score, as_amount(presence, state))
         return self.confinement(state) + confinement(half) - value / self.inverse_temperature(1, state)
 
     def inverse_temperature(self, trailing: int, like: Tensor) -> float | Tensor:
@@ -187,7 +190,7 @@ class ReadEnergy:
         return f"E(x) = {confinement} − {value}{over}" if confinement else f"E(x) = −{value}{over}"
 
 
-def _amount(presence: Tensor | None, like: Tensor) -> Tensor | None:
+def as_amount(presence: Tensor | None, like: Tensor) -> Tensor | None:
     """A presence in [0, 1] in the dtype of the computation; a boolean one as it is."""
     return presence.to(like.dtype) if presence is not None and presence.is_floating_point() else presence
 

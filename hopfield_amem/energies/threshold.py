@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .separation import Separation, Tsallis
+from .truth import settled
 
 
 def threshold(separation: Separation, score: Tensor, presence: Tensor | None) -> Tensor:
@@ -47,12 +48,16 @@ def support(separation: Separation, score: Tensor, presence: Tensor | None) -> t
         return None
     counts = counts.flatten()
     row, column = keep.reshape(len(counts), score.shape[-1]).nonzero(as_tuple=True)
-    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
     index = row.new_zeros(len(counts), int(counts.max()) if len(counts) else 0)
-    index[row, place] = column
+    index[row, places(row, counts)] = column
     held = torch.arange(index.shape[-1], device=row.device) < counts.unsqueeze(-1)
     shape = (*score.shape[:-1], index.shape[-1])
     return index.reshape(shape), held.reshape(shape)
+
+
+def places(row: Tensor, counts: Tensor) -> Tensor:
+    """Position of every entry within its row, for entries sorted by row with ``counts`` of them in each."""
+    return torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
 
 
 def amount(score: Tensor, presence: Tensor | None) -> Tensor | None:
@@ -107,16 +112,6 @@ def newton(separation: Separation, score: Tensor, present: Tensor | None, low: T
         if settled(done):
             break
     return tau
-
-
-def settled(condition: Tensor) -> bool:
-    """Whether the condition holds everywhere; False while tracing or under vmap, where no value can be read."""
-    if torch.compiler.is_compiling():
-        return False
-    try:
-        return bool(condition.all())
-    except RuntimeError:
-        return False
 
 
 def _mass(function, score: Tensor, present: Tensor | None, tau: Tensor) -> Tensor:

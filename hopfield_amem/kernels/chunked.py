@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..energies import Dot, Manhattan, ReadEnergy
+from ..energies.read import as_amount
 from .cut import ELEMENTS, VALUE
 from .layout import Layout
 from .operators import streamed
@@ -19,7 +20,7 @@ class Chunked:
 
     def __init__(self, energy: ReadEnergy, keys: Tensor, presence: Tensor | None, causal: bool):
         self.spec, self.causal, self.dim = energy, causal, keys.shape[-1]
-        self.presence = presence.to(keys.dtype) if presence is not None and presence.is_floating_point() else presence
+        self.presence = as_amount(presence, keys)
         self.origin = energy.similarity.origin(keys)
         self.keys = keys
         self.shifted = keys if self.origin is None else keys - self.origin

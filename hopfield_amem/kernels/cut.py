@@ -63,7 +63,7 @@ class Rows:
 
 
 @dataclass
-class Memory:
+class Cut:
     """The tensors of a read, folded, and how they are cut into tiles. Keys are lifted tile by tile.
 
     States come lifted and warmed: ``score = state · lift(key)``. For a similarity that is no inner product they come as they

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..energies import ReadEnergy
-from .cut import Memory, Rows, Rule
+from .cut import Cut, Rows, Rule
 
 _FORWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 _BACKWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
@@ -29,14 +29,14 @@ def suits(energy: ReadEnergy) -> bool:
     return energy.similarity.inner and Rule(energy.similarity, energy.separation, energy.scaling).exponential
 
 
-def serves(memory: Memory) -> bool:
+def serves(memory: Cut) -> bool:
     """Whether this read can run here, forward and backward (the fused backward has no gradient for a presence)."""
     soft = memory.presence is not None and memory.presence.is_floating_point()
     enough = memory.state.shape[0] > 0 and memory.state.shape[1] > 0 and memory.keys.shape[1] > 0
     return AVAILABLE and memory.rule.exponential and memory.rule.similarity.inner and enough and not soft and memory.state.device.type == "cpu"
 
 
-def forward(memory: Memory) -> Rows:
+def forward(memory: Cut) -> Rows:
     output, level = None, None
     for j in _slices(memory):
         state, keys, values, mask = _operands(memory, j)
@@ -55,7 +55,7 @@ def forward(memory: Memory) -> Rows:
     return Rows(output.contiguous(), (level + memory.rule.constant).contiguous(), empty, empty.clone())
 
 
-def backward(memory: Memory, rows: Rows, cotangent: Tensor):
+def backward(memory: Cut, rows: Rows, cotangent: Tensor):
     """Gradients of states, keys and values (added to those of the keys when tied); presence has none."""
     level = rows.value - memory.rule.constant
     level = torch.where(level == -math.inf, 0.0, level).unsqueeze(1)
@@ -76,7 +76,7 @@ def backward(memory: Memory, rows: Rows, cotangent: Tensor):
     return d_state, d_keys, d_values, None
 
 
-def _sliced_backward(memory: Memory, rows: Rows, cotangent: Tensor, level: Tensor, j: slice) -> tuple[Tensor, Tensor, Tensor]:
+def _sliced_backward(memory: Cut, rows: Rows, cotangent: Tensor, level: Tensor, j: slice) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of states, lifted keys and what is read, from one slice of slots."""
     state, keys, values, mask = _operands(memory, j)
     grad, output = (pad(t, (0, values.shape[-1] - t.shape[-1])).unsqueeze(1) for t in (cotangent, rows.output))
@@ -86,7 +86,7 @@ def _sliced_backward(memory: Memory, rows: Rows, cotangent: Tensor, level: Tenso
     return to_state[..., :width], to_lifted[..., :width], to_read[..., : memory.columns]
 
 
-def _slices(memory: Memory) -> Iterator[slice]:
+def _slices(memory: Cut) -> Iterator[slice]:
     """Slot ranges; a causal read is aligned at its first slot and stays whole."""
     slots = memory.keys.shape[1]
     width = slots if memory.causal else max(1024, SLICE // (memory.keys.shape[0] * memory.keys.shape[2]))
@@ -101,7 +101,7 @@ def _merged(output: Tensor, level: Tensor, part: Tensor, log: Tensor) -> tuple[T
     return output * torch.exp(level - safe).unsqueeze(-1) + part * torch.exp(log - safe).unsqueeze(-1), both
 
 
-def _operands(memory: Memory, j: slice) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def _operands(memory: Cut, j: slice) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """State, keys and values as (b, 1, rows, width) of one width, as the fused kernel wants them, and the additive mask."""
     keys, values = memory.slots((slice(None), j))
     values = keys if memory.values is None else values
@@ -118,12 +118,12 @@ def _widened(tensor: Tensor, width: int) -> Tensor:
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
-def _present(memory: Memory, j: slice) -> Tensor:
+def _present(memory: Cut, j: slice) -> Tensor:
     """Presence of a slice, (b, rows or 1, j)."""
     return memory.presence.expand(-1, -1, memory.keys.shape[1])[..., j]  # type: ignore[union-attr]
 
 
-def _alive(memory: Memory, j: slice) -> Tensor:
+def _alive(memory: Cut, j: slice) -> Tensor:
     """Queries that see at least one slot of a slice, (b, rows or 1)."""
     seen = _present(memory, j)
     if not memory.causal:

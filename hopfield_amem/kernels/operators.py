@@ -14,7 +14,7 @@ from torch import Tensor
 from ..energies.derivative import jvp, vjp
 from ..energies.registry import named
 from . import fused, tiles
-from .cut import BASELINE, ELEMENTS, Memory, Rows, Rule, warmed
+from .cut import BASELINE, ELEMENTS, Cut, Rows, Rule, warmed
 from .reference import causal_presence
 
 
@@ -199,10 +199,10 @@ def _run_backward(cotangent, pulled, state, keys, values, presence, output, valu
     return read_backward(cotangents, inputs, presence, [output, value, tau, baseline], rule, width, causal)
 
 
-def _memory(state, keys, values, presence, rule, width, causal) -> Memory:
+def _memory(state, keys, values, presence, rule, width, causal) -> Cut:
     known = _rule(rule)
     budget = ELEMENTS if known.similarity.inner else max(4096, ELEMENTS // state.shape[-1])
-    return Memory(known, state, keys, values, presence, width, causal, budget)
+    return Cut(known, state, keys, values, presence, width, causal, budget)
 
 
 def _soft(presence: Tensor | None) -> bool:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from ..energies.separation import Tsallis
-from ..energies.threshold import amount, anchor, newton
+from ..energies.threshold import amount, anchor, newton, places
 
 if TYPE_CHECKING:
-    from .cut import Memory, Rows, Rule
+    from .cut import Cut, Rows, Rule
     from .tiles import Rated
 
 
-def candidates(memory: Memory, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+def candidates(memory: Cut, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
     """Slot, score and presence (rows, width) of all that carry weight under ``Simplex``, and τ (rows, 2).
 
     One pass. The τ of the slots seen so far bounds the final one from below, so a slot whose score lies a reach below
@@ -73,7 +73,7 @@ def _pruned(rule: Rule, found: tuple[Tensor, ...], tau: Tensor) -> tuple[tuple[T
     return tuple(column[near] for column in found), torch.where(held.unsqueeze(-1), new, tau.flatten(0, 1)).view_as(tau)
 
 
-def forward(memory: Memory, rows: Rows, found: tuple[Tensor, ...], b: slice, i: slice) -> None:
+def forward(memory: Cut, rows: Rows, found: tuple[Tensor, ...], b: slice, i: slice) -> None:
     """Read from the slots that carry weight alone."""
     separation = memory.rule.separation
     slot, score, present, tau = found
@@ -120,7 +120,7 @@ def _packed(row: Tensor, rows: int, columns: tuple[Tensor, ...]) -> tuple[Tensor
     order = row.argsort(stable=True)
     row = row[order]
     counts = torch.bincount(row, minlength=rows)
-    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    place = places(row, counts)
     width = int(counts.max()) if rows else 0
     packed = []
     for column, fill in zip(columns, (0, -math.inf, 0.0), strict=True):
@@ -130,7 +130,7 @@ def _packed(row: Tensor, rows: int, columns: tuple[Tensor, ...]) -> tuple[Tensor
     return tuple(packed)
 
 
-def _gather(output: Tensor, weights: Tensor, slot: Tensor, memory: Memory, b: slice) -> None:
+def _gather(output: Tensor, weights: Tensor, slot: Tensor, memory: Cut, b: slice) -> None:
     """``output = Σ weights · values[slot]``, (b, q, v) from (b·q, width), a few rows at a time."""
     batch, queries, width = output.shape
     sample = torch.arange(b.start, b.start + batch, device=slot.device).repeat_interleave(queries)
@@ -143,6 +143,6 @@ def _gather(output: Tensor, weights: Tensor, slot: Tensor, memory: Memory, b: sl
     output.copy_(flat.view_as(output))
 
 
-def _nothing(memory: Memory) -> tuple[Tensor, ...]:
+def _nothing(memory: Cut) -> tuple[Tensor, ...]:
     index, number = torch.zeros(0, dtype=torch.long, device=memory.state.device), memory.state.new_zeros(0)
     return index, index, number, number

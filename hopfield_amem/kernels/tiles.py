@@ -25,10 +25,10 @@ from ..energies.derivative import vjp
 from ..energies.scaling import has_slot, largest
 from ..energies.threshold import threshold
 from . import sparse
-from .cut import BASELINE, VALUE, Memory, Rows, Rule, warmed
+from .cut import BASELINE, VALUE, Cut, Rows, Rule, warmed
 
 
-def forward(memory: Memory, needs: int) -> Rows:
+def forward(memory: Cut, needs: int) -> Rows:
     """Output, value and threshold of every query; the baseline, and the value under ``Sum``, where they are needed."""
     rule, state = memory.rule, memory.state
     batch, queries = state.shape[:2]
@@ -48,7 +48,7 @@ def forward(memory: Memory, needs: int) -> Rows:
     return rows
 
 
-def _plain(memory: Memory, rows: Rows, b: slice, i: slice, needs: int) -> None:
+def _plain(memory: Cut, rows: Rows, b: slice, i: slice, needs: int) -> None:
     rule, output, total = memory.rule, rows.output[b, i], rows.value[b, i]
     valued = rule.logarithmic or bool(needs & VALUE)
     for j in memory.tiles(b, i):
@@ -63,7 +63,7 @@ def _plain(memory: Memory, rows: Rows, b: slice, i: slice, needs: int) -> None:
         total.log_()  # an empty row holds −∞
 
 
-def _softmax(memory: Memory, rows: Rows, b: slice, i: slice) -> None:
+def _softmax(memory: Cut, rows: Rows, b: slice, i: slice) -> None:
     rule, output = memory.rule, rows.output[b, i]
     top = torch.full_like(rows.value[b, i].unsqueeze(-1), 0.0 if rule.null else -math.inf)
     total = torch.full_like(top, rule.null)
@@ -84,7 +84,7 @@ def _softmax(memory: Memory, rows: Rows, b: slice, i: slice) -> None:
     rows.value[b, i] = (torch.where(total == 0, 0.0, top) + total.log() + rule.constant).squeeze(-1)
 
 
-def _threshold(memory: Memory, rows: Rows, b: slice, i: slice) -> None:
+def _threshold(memory: Cut, rows: Rows, b: slice, i: slice) -> None:
     rule = memory.rule
     found = sparse.candidates(memory, b, i)
     if found is not None:
@@ -106,7 +106,7 @@ def _threshold(memory: Memory, rows: Rows, b: slice, i: slice) -> None:
         rows.baseline[b, i] /= torch.where(bend > 0, bend, 1.0).unsqueeze(-1)
 
 
-def _dense_threshold(memory: Memory, b: slice, i: slice) -> tuple[Tensor, Tensor]:
+def _dense_threshold(memory: Cut, b: slice, i: slice) -> tuple[Tensor, Tensor]:
     """τ, and which queries have a slot, from the full rows of a few queries at a time: at most 16 tiles, or one row."""
     batch, queries = memory.state[b, i].shape[:2]
     together = max(1, 16 * memory.budget // max(1, batch * memory.keys.shape[1]))
@@ -126,7 +126,7 @@ def above(tau: Tensor, score: Tensor) -> Tensor:
     return score.sub_(tau[..., :1]).sub_(tau[..., 1:])
 
 
-def backward(memory: Memory, rows: Rows, cotangent: Tensor, pulled: Tensor | None):
+def backward(memory: Cut, rows: Rows, cotangent: Tensor, pulled: Tensor | None):
     """Gradients of states, keys, values (added to those of the keys when tied) and presence, from dO and dQ."""
     d_state, d_keys = torch.zeros_like(memory.state), _zeros(memory.keys)
     d_values = None if memory.values is None else _zeros(memory.values)
@@ -198,7 +198,7 @@ def _statistics(rule: Rule, rows: Rows, cotangent: Tensor, pulled: Tensor | None
     return Rated(grad, tau, mass, base, offset)
 
 
-def _pull_back(memory: Memory, d_score: Tensor, block: tuple[slice, slice], lifted: Tensor, grads: tuple[Tensor, Tensor]) -> None:
+def _pull_back(memory: Cut, d_score: Tensor, block: tuple[slice, slice], lifted: Tensor, grads: tuple[Tensor, Tensor]) -> None:
     """Add a tile's score gradient to the gradients of its states and lifted keys."""
     state, (d_state, d_lifted) = memory.state[block], grads
     if memory.rule.similarity.inner:

@@ -1,0 +1,25 @@
+"""Reading the truth of a condition: only where a value can be read at all, which is not while tracing or under vmap."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def settled(condition: Tensor) -> bool:
+    """Whether the condition holds everywhere; False where that cannot be read."""
+    return _read(condition.all(), False)
+
+
+def readable(condition: Tensor, otherwise: bool) -> bool:
+    """The truth of a condition where reading is cheap; ``otherwise`` where it cannot be read, or costs a GPU's synchronisation."""
+    return otherwise if condition.device.type != "cpu" else _read(condition, otherwise)
+
+
+def _read(condition: Tensor, otherwise: bool) -> bool:
+    if torch.compiler.is_compiling():
+        return otherwise
+    try:
+        return bool(condition)
+    except RuntimeError:
+        return otherwise
