@@ -171,6 +171,11 @@ def is_exponential(separation: Separation) -> bool:
     return isinstance(separation, Exp) or (isinstance(separation, Tsallis) and separation.alpha == 1)
 
 
+def has_null_slot(scaling: Scaling) -> bool:
+    """Whether an empty memory with F = 1 stands beside the slots."""
+    return isinstance(scaling, Log) and scaling.null_slot
+
+
 def has_slot(score: Tensor, presence: Tensor | None) -> Tensor:  # (..., q)
     if presence is None:
         return torch.full(score.shape[:-1], score.shape[-1] > 0, device=score.device)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+_SHORTEST = 1e-24  # squared length below which ``normalize`` takes a vector for zero
 
 class Similarity:
     """Base of all similarities: ``S(x, ξ)`` for every query and every slot.
@@ -25,6 +26,10 @@ class Similarity:
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:  # (..., q, d), (..., n, d) -> (..., q, n)
         raise NotImplementedError
+
+    def invariant(self, product: Tensor, state_square: Tensor, key_square: Tensor) -> Tensor:
+        """S as a function of ``x·ξ``, ``‖x‖²`` and ``‖ξ‖²``, elementwise: the form that is compiled to kernels."""
+        raise NotImplementedError(f"{self} is not known as a function of x·ξ, ‖x‖² and ‖ξ‖²")
 
     def lift_state(self, state: Tensor) -> Tensor:
         raise NotImplementedError(f"{self} is not an inner product")
@@ -62,6 +67,9 @@ class Dot(Similarity):
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         return state @ keys.mT
 
+    def invariant(self, product: Tensor, state_square: Tensor, key_square: Tensor) -> Tensor:
+        return product
+
     def lift_state(self, state: Tensor) -> Tensor:
         return state
 
@@ -83,6 +91,9 @@ class Cosine(Similarity):
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         return normalize(state, dim=-1) @ normalize(keys, dim=-1).mT
+
+    def invariant(self, product: Tensor, state_square: Tensor, key_square: Tensor) -> Tensor:
+        return product * state_square.clamp_min(_SHORTEST).rsqrt() * key_square.clamp_min(_SHORTEST).rsqrt()
 
     def lift_state(self, state: Tensor) -> Tensor:
         return normalize(state, dim=-1)
@@ -110,6 +121,9 @@ class Euclidean(Similarity):
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         origin = self.origin(keys)
         return self.lift_state(state - origin) @ self.lift_keys(keys - origin).mT
+
+    def invariant(self, product: Tensor, state_square: Tensor, key_square: Tensor) -> Tensor:
+        return product - 0.5 * state_square - 0.5 * key_square
 
     def lift_state(self, state: Tensor) -> Tensor:
         half = -0.5 * state.square().sum(-1, keepdim=True)
@@ -158,6 +172,28 @@ class Manhattan(Similarity):
 
     def formula(self, scale: str) -> str:
         return f"−{scale}‖x − ξ_μ‖₁"
+
+
+@dataclass(frozen=True)
+class Invariant(Similarity):
+    """A user's rotation-invariant similarity: ``S = function(x·ξ, ‖x‖², ‖ξ‖²)``, any elementwise torch function.
+
+    Every similarity that no common rotation of states and keys changes has this form (first fundamental theorem of the
+    orthogonal group), so that a spec like ``Invariant(lambda dot, xx, kk: -torch.log1p(xx + kk - 2 * dot))`` covers
+    the radial kernels, and compiles to a kernel around one matrix product.
+    """
+
+    function: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
+        squares = state.square().sum(-1, keepdim=True), keys.square().sum(-1).unsqueeze(-2)
+        return self.invariant(state @ keys.mT, *squares)
+
+    def invariant(self, product: Tensor, state_square: Tensor, key_square: Tensor) -> Tensor:
+        return self.function(product, state_square, key_square)
+
+    def formula(self, scale: str) -> str:
+        return f"{scale} {getattr(self.function, '__name__', 'S').replace('<lambda>', 'S')}(x·ξ_μ, ‖x‖², ‖ξ_μ‖²)".lstrip()
 
 
 @dataclass(frozen=True)

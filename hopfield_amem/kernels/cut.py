@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..energies.derivative import vjp
-from ..energies.scaling import Log, Scaling, Simplex, is_exponential
+from ..energies.scaling import Log, Scaling, Simplex, has_null_slot, is_exponential
 from ..energies.separation import Separation
 from ..energies.similarity import Dot, Similarity
 
@@ -41,7 +41,7 @@ class Rule:
     @property
     def null(self) -> float:
         """F of the empty slot: 1 where the scaling has one."""
-        return float(isinstance(self.scaling, Log) and self.scaling.null_slot)
+        return float(has_null_slot(self.scaling))
 
     @property
     def constant(self) -> float:

@@ -1,0 +1,219 @@
+"""What a kernel can make of an energy: its class, what folds out of the inner loop, and the leaf functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from types import ModuleType
+from typing import Any
+
+import sympy
+import torch
+
+from ...energies.registry import Factors, named
+from ...energies.scaling import Log, Simplex, has_null_slot, is_exponential
+from ...energies.separation import Separation, Tsallis
+from ...energies.similarity import Manhattan, Similarity
+from . import printer, store
+from .trace import CannotCompile, expression
+from .vocabulary import tidy
+
+SCORE = sympy.Symbol("s", real=True)
+PRODUCT, STATE, KEY = sympy.symbols("product state_square key_square", real=True)
+_PAIR = [PRODUCT, STATE, KEY]
+SOFTMAX, SUM, RATIO, THRESHOLD = "softmax", "sum", "ratio", "threshold"
+CLASSES = {
+    SOFTMAX: "exponential: weights e^(s − Q), one pass with a running maximum",
+    SUM: "plain sum: weights F′(s), one pass, nothing to normalise",
+    RATIO: "ratio of sums: weights F′(s) / Σ F(s), one pass, divided at the end",
+    THRESHOLD: "threshold: weights F′(s − τ); τ is found by safeguarded Newton passes, then one pass",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``s = β a g x·ξ + β (r + c)`` with a, r functions of ‖x‖² and g, c of ‖ξ‖²; or ``s = β S`` as it stands where S has no such form."""
+
+    pairing: str  # "product", x·ξ on tensor cores; or "distance", −‖x − ξ‖₁ by elementwise tiles
+    whole: sympy.Expr
+    row_scale: sympy.Expr = sympy.Integer(1)
+    row_term: sympy.Expr = sympy.Integer(0)
+    slot_scale: sympy.Expr = sympy.Integer(1)
+    slot_term: sympy.Expr = sympy.Integer(0)
+    affine: bool = True
+
+    @property
+    def needs_norms(self) -> bool:
+        return bool(self.whole.free_symbols - {PRODUCT})
+
+    @property
+    def plain(self) -> bool:
+        """Whether the score is the product times a scale of the row, and nothing else."""
+        return self.affine and self.slot_scale == 1 and self.slot_term == 0 and self.row_term == 0
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An energy's analysis and its generated leaf functions. ``print`` shows the class, the folds and the source."""
+
+    factors: Factors
+    kind: str
+    scores: Scores
+    jet: tuple[sympy.Expr, sympy.Expr, sympy.Expr] = field(repr=False)  # F, F′, F″
+    degree: float | None  # F(λs) = λⁿ F(s) for λ > 0
+
+    @property
+    def null(self) -> bool:
+        return has_null_slot(self.factors.scaling)
+
+    @property
+    def reach(self) -> float:
+        """F′(s) = 0 for every s ≤ −reach."""
+        return self.factors.separation.reach
+
+    @property
+    def power(self) -> float:
+        """Newton solves ``(Σ F′)^power = 1``: a power that makes the sum nearly linear in τ."""
+        separation = self.factors.separation
+        return min(1.0, separation.alpha - 1) if isinstance(separation, Tsallis) and separation.alpha > 1 else 1.0
+
+    @property
+    def folds(self) -> tuple[str, ...]:
+        """What leaves the inner loop, in words."""
+        scores, folds = self.scores, []
+        if self.kind == SOFTMAX:
+            folds.append("the scale β and log₂e join the exponent's multiply-add" + ("; the running maximum is taken on the raw product" if scores.plain else ""))
+            if scores.row_term != 0:
+                folds.append(f"the row term {scores.row_term} cancels in the weights: dropped, and added back to Q")
+        elif self.degree is not None and scores.plain:
+            folds.append(f"F is homogeneous of degree {self.degree:g}: the scale β leaves the loop and multiplies the sums once")
+        if scores.slot_term != 0:
+            folds.append(f"the slot term {scores.slot_term} is computed once per slot, a bias vector")
+        if scores.slot_scale != 1:
+            folds.append(f"the slot factor {scores.slot_scale} is computed once per slot")
+        if scores.row_scale != 1:
+            folds.append(f"the row factor {scores.row_scale} joins the scale β")
+        return tuple(folds)
+
+    @cached_property
+    def triton_source(self) -> str:
+        """The leaf functions that the templates take: ``jet`` (F, F′, F″ of a tile of scores), and S with its partial
+        derivatives where it is not affine in the product."""
+        dialect = printer.Triton()
+        parts = [_function("jet", ["s"], self.jet, dialect, "s")]
+        if self.kind == SOFTMAX:
+            parts = [_function("jet", ["s"], (sympy.exp(SCORE),) * 3, dialect, "s")]
+        if not self.scores.affine:
+            slopes = [tidy(sympy.diff(self.scores.whole, variable)) for variable in _PAIR]
+            parts.append(_function("score", _PAIR, [self.scores.whole], dialect, "product"))
+            parts.append(_function("score_back", _PAIR, slopes, dialect, "product"))
+        head = ["import triton", "import triton.language as tl", "", "from hopfield_amem.kernels.triton.arithmetic import expm1, log1p, power, sign, softplus, tanh"]
+        return self._headed("\n".join([*head, "", "", *("@triton.jit\n" + part for part in parts)]))
+
+    @cached_property
+    def torch_source(self) -> str:
+        """The same in torch: F, F′ and F″ apart, and what the norms contribute to scores and gradients."""
+        dialect, s = printer.Torch(), self.scores
+        parts = [_function(name, ["s"], [e], dialect, "s") for name, e in zip(("value", "slope", "curvature"), self.jet, strict=True)]
+        terms = {
+            "row_scale": (s.row_scale, STATE),
+            "row_term": (s.row_term, STATE),
+            "slot_scale": (s.slot_scale, KEY),
+            "slot_term": (s.slot_term, KEY),
+            "row_twist": (2 * tidy(sympy.diff(s.row_scale, STATE)) / s.row_scale, STATE),
+            "row_turn": (2 * tidy(sympy.diff(s.row_term, STATE)), STATE),
+            "slot_twist": (2 * tidy(sympy.diff(s.slot_scale, KEY)) / s.slot_scale, KEY),
+            "slot_turn": (2 * tidy(sympy.diff(s.slot_term, KEY)), KEY),
+        }
+        parts += [_function(name, ["s"], [e.subs(square, SCORE)], dialect, "s") for name, (e, square) in terms.items()]
+        return self._headed("\n".join(["import torch", "", "", *parts]))
+
+    @cached_property
+    def torch_leaves(self) -> ModuleType:
+        return store.module(self.torch_source)
+
+    @cached_property
+    def triton_leaves(self) -> ModuleType:
+        return store.module(self.triton_source)
+
+    def _headed(self, body: str) -> str:
+        return f'"""{" · ".join(map(str, self.factors))}. Generated by hopfield_amem from the energy; changes here are lost."""\n\n{body}'
+
+    def __str__(self) -> str:
+        lines = [f"class    {CLASSES[self.kind]}"]
+        lines += [f"fold     {fold}" for fold in self.folds]
+        if self.reach < float("inf"):
+            lines.append(f"support  F′(s) = 0 for s ≤ {-self.reach:g}")
+        lines.append(f"pairs    {'x·ξ by matrix products' if self.scores.pairing == 'product' else '−‖x − ξ‖₁ by elementwise tiles'}")
+        return "\n".join([*lines, "", self.triton_source])
+
+
+@lru_cache(maxsize=512)
+def compiled(name: str) -> Compiled:
+    """The compiled form of the factors registered under a name (``ReadEnergy.name``).
+
+    Raises:
+        CannotCompile: a factor that cannot become a kernel, and why.
+    """
+    factors = named(name)
+    scaling, separation = factors.scaling, factors.separation
+    jet = _jet(separation)
+    exponential = is_exponential(separation) or jet[0] == jet[1] == sympy.exp(SCORE)
+    if exponential and isinstance(scaling, (Log, Simplex)):
+        kind = SOFTMAX
+    else:
+        kind = THRESHOLD if isinstance(scaling, Simplex) else RATIO if isinstance(scaling, Log) else SUM
+    return Compiled(factors, kind, _scores(factors.similarity), jet, None if kind == THRESHOLD or has_null_slot(scaling) else _degree(separation))
+
+
+def _jet(separation: Separation) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr]:
+    """F, F′ and F″. A closed form that the separation gives itself is taken; otherwise sympy differentiates."""
+    name = f"The separation {separation}"
+    value = tidy(expression(lambda s: separation(s), SCORE, name=name))
+    if not is_exponential(separation) and value.free_symbols - {SCORE}:
+        raise CannotCompile(f"{name} depends on more than the score.")
+    slope = _derived(separation, "slope", value, name)
+    return value, slope, _derived(separation, "curvature", slope, name)
+
+
+def _derived(separation: Separation, part: str, before: sympy.Expr, name: str) -> sympy.Expr:
+    if getattr(type(separation), part) is getattr(Separation, part):
+        return tidy(sympy.diff(before, SCORE))
+    given: Any = getattr(separation, part)
+    return tidy(expression(lambda s: given(s), SCORE, name=f"{name}, {part}"))
+
+
+def _scores(similarity: Similarity) -> Scores:
+    if isinstance(similarity, Manhattan):
+        return Scores("distance", PRODUCT)
+    try:
+        whole = tidy(expression(lambda *t: similarity.invariant(*t), PRODUCT, STATE, KEY, name=f"The similarity {similarity}"))
+    except NotImplementedError as error:
+        raise CannotCompile(f"{error}, so no kernel can be generated. Write it as Invariant(function of x·ξ, ‖x‖², ‖ξ‖²), or use backend='chunked'.") from None
+    factor, rest = sympy.diff(whole, PRODUCT), whole.subs(PRODUCT, 0)
+    slot_scale, row_scale = factor.as_independent(STATE, as_Add=False)
+    slot_term, row_term = rest.as_independent(STATE, as_Add=True)
+    if factor.has(PRODUCT) or row_scale.has(KEY) or row_term.has(KEY):
+        return Scores("product", whole, affine=False)
+    number, slot_scale = slot_scale.as_coeff_Mul()
+    if number < 0 or row_scale.is_negative:  # scales stay positive, so that maxima stay maxima
+        return Scores("product", whole, affine=False)
+    return Scores("product", whole, number * row_scale, row_term, slot_scale, slot_term)
+
+
+def _degree(separation: Separation) -> float | None:
+    """n with ``F(λs) = λⁿ F(s)`` for every λ > 0, from values in float64; None if there is none."""
+    probe = torch.tensor([[-3.7, -1.3, -0.4, 0.3, 0.9, 1.7, 3.1]], dtype=torch.float64)
+    base = separation(probe)
+    felt = base.abs() > 0
+    if not bool(felt.any()) or not bool(base.isfinite().all()):
+        return None
+    degree = round(float((separation(2 * probe)[felt] / base[felt]).abs().log2().mean()), 6)
+    same = all(torch.allclose(separation(scale * probe), scale**degree * base, rtol=1e-9, atol=0) for scale in (0.25, 0.7, 1.9, 5.0))
+    return degree if same and degree >= 1 else None
+
+
+def _function(name: str, arguments: list, expressions, dialect: printer.Torch | printer.Triton, like: str) -> str:
+    lines, results = printer.printed(dialect, expressions, like)
+    body = "".join(f"    {line}\n" for line in [*lines, f"return {', '.join(results)}"])
+    return f"def {name}({', '.join(map(str, arguments))}):\n{body}\n"

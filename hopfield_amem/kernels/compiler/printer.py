@@ -1,0 +1,105 @@
+"""Expressions as source: assignments for what is used more than once, then the results, in torch or in Triton."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sympy
+from sympy.printing.precedence import precedence
+from sympy.printing.str import StrPrinter
+
+from .vocabulary import OPERATIONS
+
+
+class _Printer(StrPrinter):
+    """What both languages share: arithmetic, numbers, and the table of operations."""
+
+    language = ""
+    constant = ""  # how a constant takes the shape of a tensor
+
+    def _print_Function(self, expr):
+        return getattr(OPERATIONS[type(expr).__name__], self.language).format(*(self._argument(a) for a in expr.args))
+
+    def _argument(self, expr):
+        return self.parenthesize(expr, precedence(sympy.S.NegativeOne))
+
+    def _print_Integer(self, expr):
+        return f"{int(expr)}.0"
+
+    def _print_Float(self, expr):
+        return repr(float(expr))
+
+    _print_Rational = _print_Half = _print_NumberSymbol = _print_Float
+
+    def _print_Pow(self, expr, rational=False):
+        base, exponent = expr.args
+        if float(exponent) == -0.5:
+            return self._rsqrt(base)
+        if exponent.is_negative:
+            return f"1.0 / {self._factor(base**-exponent)}"
+        if float(exponent) == 0.5:
+            return self._sqrt(base)
+        return self._power(base, exponent)
+
+    def _factor(self, expr):
+        text = self._print(expr)
+        return text if expr.is_Atom or isinstance(expr, sympy.Function) else f"({text})"
+
+
+class Torch(_Printer):
+    """torch spellings."""
+
+    language = "torch"
+    constant = "torch.full_like({}, {})"
+
+    def _print_exp(self, expr):
+        return f"torch.exp({self._print(expr.args[0])})"
+
+    def _print_log(self, expr):
+        return f"torch.log({self._print(expr.args[0])})"
+
+    def _sqrt(self, base):
+        return f"torch.sqrt({self._print(base)})"
+
+    def _rsqrt(self, base):
+        return f"torch.rsqrt({self._print(base)})"
+
+    def _power(self, base, exponent):
+        return f"{self._factor(base)} ** {int(exponent) if exponent.is_Integer else repr(float(exponent))}"
+
+
+class Triton(_Printer):
+    """Triton spellings, with the helpers of ``kernels/triton/arithmetic.py``."""
+
+    language = "triton"
+    constant = "tl.full({}.shape, {}, tl.float32)"
+
+    def _print_exp(self, expr):
+        return f"tl.exp({self._print(expr.args[0])})"
+
+    def _print_log(self, expr):
+        return f"tl.log({self._print(expr.args[0])})"
+
+    def _sqrt(self, base):
+        return f"tl.sqrt({self._print(base)})"
+
+    def _rsqrt(self, base):
+        return f"tl.rsqrt({self._print(base)})"
+
+    def _power(self, base, exponent):
+        if exponent.is_Integer and exponent <= 16:
+            return f"power({self._print(base)}, {int(exponent)})"
+        return f"tl.exp2({self._argument(exponent)} * tl.log2({self._print(base)}))"
+
+
+def printed(printer: _Printer, expressions: Sequence[sympy.Expr], like: str) -> tuple[list[str], list[str]]:
+    """Assignments, and one term per expression; a constant takes the shape of the tensor named ``like``."""
+    expressions = [sympy.sympify(e).replace(_is_fraction, lambda number: sympy.Float(float(number), 17)) for e in expressions]
+    shared, results = sympy.cse(list(expressions), symbols=sympy.numbered_symbols("t"), optimizations="basic")
+    lines = [f"{symbol} = {printer.doprint(term)}" for symbol, term in shared]
+    return lines, [printer.doprint(term) if term.free_symbols else printer.constant.format(like, float(term)) for term in results]
+
+
+def _is_fraction(number: sympy.Basic) -> bool:
+    """A number that is no integer: it becomes one decimal constant, and no division."""
+    return bool(getattr(number, "is_number", False) and not number.is_integer and number != sympy.Float(float(number), 17))

@@ -1,0 +1,1 @@
+"""Generated kernels: templates (``forward``, ``backward``, ``threshold``) around the leaf functions of an energy. Imports triton."""

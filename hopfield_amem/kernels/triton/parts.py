@@ -1,0 +1,117 @@
+"""What every template shares: loading, pairing, scoring, seeing. All arithmetic in float32; a view is (pointer, batch, head and row stride)."""
+
+import triton
+import triton.language as tl
+
+SOFTMAX = tl.constexpr(0)
+SUM = tl.constexpr(1)
+RATIO = tl.constexpr(2)
+THRESHOLD = tl.constexpr(3)
+BASELINE = tl.constexpr(4)  # weights F″(s − τ), divided by their sum
+LN2 = tl.constexpr(0.6931471805599453)
+
+
+@triton.jit
+def matmul(a, b, acc, MODE: tl.constexpr):
+    """a b + acc. Interpreted, numpy has no bfloat16 and would multiply bit patterns: there operands are widened first."""
+    if MODE.emulated:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, acc, input_precision=MODE.precision)
+
+
+@triton.jit
+def tile(view, b, h, first, count, width, ROWS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, MASKED: tl.constexpr):
+    """Rows first … of a (batch, heads, rows, width) tensor, zeros beyond its end. Offsets of rows are 64 bits wide."""
+    pointer, batch_stride, head_stride, row_stride = view
+    r = tl.arange(0, ROWS)
+    c = tl.arange(0, WIDTH)
+    start = pointer + b * batch_stride + h * head_stride + tl.cast(first, tl.int64) * row_stride
+    address = start + r[:, None] * row_stride + c[None, :]
+    if MASKED and PADDED:
+        return tl.load(address, mask=((first + r) < count)[:, None] & (c < width)[None, :], other=0.0)
+    elif MASKED:
+        return tl.load(address, mask=((first + r) < count)[:, None], other=0.0)
+    elif PADDED:
+        return tl.load(address, mask=(c < width)[None, :], other=0.0)
+    else:
+        return tl.load(address)
+
+
+@triton.jit
+def vector(pointer, member, first, count, ROWS: tl.constexpr, other=0.0):
+    """Entries first … of one row of a contiguous (members, count) tensor, ``other`` beyond its end."""
+    r = first + tl.arange(0, ROWS)
+    return tl.load(pointer + member * count + r, mask=r < count, other=other)
+
+
+@triton.jit
+def paired(q, k, MODE: tl.constexpr):
+    """x·ξ of every pair, or −‖x − ξ‖₁."""
+    if MODE.pair == "distance":
+        return -tl.sum(tl.abs(q.to(tl.float32)[:, None, :] - k.to(tl.float32)[None, :, :]), 2)
+    return matmul(q, tl.trans(k), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
+
+
+@triton.jit
+def pulled(d_pair, near, far, acc, MODE: tl.constexpr):
+    """acc + Σ_far d_pair ∂pair/∂near. d_pair: (near, far)"""
+    if MODE.pair == "distance":
+        apart = near.to(tl.float32)[:, None, :] - far.to(tl.float32)[None, :, :]
+        toward = tl.where(apart > 0.0, -1.0, tl.where(apart < 0.0, 1.0, 0.0))
+        return acc + tl.sum(d_pair[:, :, None] * toward, 1)
+    return matmul(d_pair.to(far.dtype), far, acc, MODE)
+
+
+@triton.jit
+def scored(pair, rows, slots, LEAF: tl.constexpr, FOLD: tl.constexpr):
+    """The scaled part t and the score s of every pair, from the row's (scale, term) and the slot's (factor, term)."""
+    scale, row_term = rows
+    factor, slot_term = slots
+    if FOLD.affine:
+        t = pair
+        if FOLD.scaled:
+            t = t * scale[:, None]
+        if FOLD.slot_factor:
+            t = t * factor[None, :]
+    else:
+        t = LEAF.score(pair, row_term[:, None], factor[None, :]) * scale[:, None]
+    s = t
+    if FOLD.slot_term:
+        s = s + slot_term[None, :]
+    if FOLD.row_term:
+        s = s + row_term[:, None]
+    return t, s
+
+
+@triton.jit
+def seen(gate, b, h, rows, first, queries, slots, reach, SIGHT: tl.constexpr, MASKED: tl.constexpr, COLUMNS: tl.constexpr):
+    """Which slots of a tile each query sees, and how much of each is there (1 unless presence is soft)."""
+    cols = first + tl.arange(0, COLUMNS)
+    ok = (rows < queries)[:, None] & (cols < slots)[None, :]
+    amount = tl.full([1, 1], 1.0, tl.float32)
+    if SIGHT.causal:
+        ago = rows[:, None] - cols[None, :]
+        ok = ok & (ago >= 0) & (ago < reach)
+    if SIGHT.presence:
+        pointer, batch_stride, head_stride, row_stride, slot_stride = gate
+        start = pointer + b * batch_stride + h * head_stride
+        if SIGHT.per_query:
+            address = start + rows.to(tl.int64)[:, None] * row_stride + cols[None, :] * slot_stride
+            there = tl.load(address, mask=ok, other=0).to(tl.float32)
+        else:
+            there = tl.load(start + cols * slot_stride, mask=cols < slots, other=0).to(tl.float32)[None, :]
+        ok = ok & (there != 0.0)
+        if SIGHT.soft:
+            amount = there
+    return ok, amount
+
+
+@triton.jit
+def kept(seed, member, rows, first, rate, COLUMNS: tl.constexpr):
+    """1/(1 − rate) for the weights that dropout keeps and 0 for the others: Philox 4×32 of (slot, query, member)."""
+    cols = (first + tl.arange(0, COLUMNS)).to(tl.uint32)[None, :]
+    c = rows.to(tl.uint32)[:, None]
+    zero = cols * 0 + c * 0
+    random, _, _, _ = tl.philox(seed, zero + cols, zero + c, zero + member.to(tl.uint32), zero)
+    return tl.where(tl.uint_to_uniform_float(random) >= rate, 1.0 / (1.0 - rate), 0.0)
