@@ -114,7 +114,7 @@ def growth(energy: ReadEnergy) -> tuple[float, float]:
     return worst
 
 
-def inputs(energy: ReadEnergy, state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None) -> None:
+def inputs(energy: ReadEnergy, state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None, bias: Tensor | None = None) -> None:
     """Raise ValueError or TypeError when shapes, dtypes or devices do not fit. No tensor's content is read here."""
     named = {"query": state, "keys": keys} | ({} if values is None else {"values": values})
     for name, tensor in named.items():
@@ -125,7 +125,7 @@ def inputs(energy: ReadEnergy, state: Tensor, keys: Tensor, values: Tensor | Non
         )
     if values is not None and values.shape[-2] != keys.shape[-2]:
         raise ValueError(f"Every key needs one value: keys {_shape(keys)} hold {keys.shape[-2]} slots, values {_shape(values)} hold {values.shape[-2]}.")
-    _one_device(named | ({} if presence is None else {"presence": presence}))
+    _one_device(named | {name: gate for name, gate in (("presence", presence), ("bias", bias)) if gate is not None})
     if len({t.dtype for t in named.values()}) > 1 and not torch.is_autocast_enabled(state.device.type):
         raise TypeError(
             "query, keys and values must share one dtype, got "
@@ -139,6 +139,8 @@ def inputs(energy: ReadEnergy, state: Tensor, keys: Tensor, values: Tensor | Non
     _beta(energy.beta, state, lead)
     if presence is not None:
         _presence(presence, (*lead, state.shape[-2], keys.shape[-2]))
+    if bias is not None:
+        _bias(bias, (*lead, keys.shape[-2]))
 
 
 def _tensor(name: str, tensor: Tensor) -> None:
@@ -165,6 +167,13 @@ def _presence(presence: Tensor, shape: tuple[int, ...]) -> None:
         )
     if presence.is_floating_point() and not readable(((presence >= 0) & (presence <= 1)).all(), True):
         raise ValueError("presence must lie in [0, 1]: 1 keeps a slot, 0 deletes it. An additive mask (0 and −inf) converts with mask == 0, or mask.exp().")
+
+
+def _bias(bias: Tensor, shape: tuple[int, ...]) -> None:
+    if not isinstance(bias, Tensor) or not bias.is_floating_point():
+        raise TypeError(f"bias must be a floating-point tensor, one number per slot, got {bias.dtype if isinstance(bias, Tensor) else type(bias).__name__}.")
+    if bias.ndim == 0 or bias.ndim > len(shape) or bias.shape[-1] != shape[-1] or any(b not in (1, s) for b, s in zip(bias.shape[::-1], shape[::-1], strict=False)):
+        raise ValueError(f"bias of shape {_shape(bias)} does not broadcast to (..., slots) = {shape}. Per slot: (slots,); per head: (heads, slots).")
 
 
 def _beta(beta: float | Tensor, state: Tensor, lead: torch.Size) -> None:

@@ -73,32 +73,33 @@ class ReadEnergy:
         self.__dict__.update(fields)
         self._register()
 
-    def __call__(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
+    def __call__(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         """``E`` of every query. (..., q, d), (..., n, d) -> (..., q)"""
-        checks.inputs(self, state, keys, None, presence)
-        value = self.scaling.value(self.separation, self.scores(state, keys), as_amount(presence, state))
+        checks.inputs(self, state, keys, None, presence, bias)
+        value = self.scaling.value(self.separation, self.scores(state, keys, bias), as_amount(presence, state))
         return self.confinement(state) - value / self.inverse_temperature(1, state)
 
-    def scores(self, state: Tensor, keys: Tensor) -> Tensor:
-        """``β S(x, ξ)``. (..., q, d), (..., n, d) -> (..., q, n)"""
-        return self.inverse_temperature(2, state) * self.similarity(state, keys)
+    def scores(self, state: Tensor, keys: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``β S(x, ξ) + b``, with a bias per slot. (..., q, d), (..., n, d), (..., n) -> (..., q, n)"""
+        score = self.inverse_temperature(2, state) * self.similarity(state, keys)
+        return score if bias is None else score + bias.to(score.dtype).unsqueeze(-2)
 
-    def weights(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
+    def weights(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         """Retrieval weights ``p = ∂Q/∂score``. (..., q, d), (..., n, d) -> (..., q, n)"""
-        checks.inputs(self, state, keys, None, presence)
-        return self._weights(state, keys, presence)
+        checks.inputs(self, state, keys, None, presence, bias)
+        return self.scaling.weights(self.separation, self.scores(state, keys, bias), as_amount(presence, state))
 
-    def _weights(self, state: Tensor, keys: Tensor, presence: Tensor | None) -> Tensor:
-        return self.scaling.weights(self.separation, self.scores(state, keys), as_amount(presence, state))
-
-    def settle(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
+    def settle(self, state: Tensor, keys: Tensor, *, presence: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         """The minimiser of the energy at fixed weights, one step of every fixed-point descent. -> (..., q, d)
 
         ``Dot``: ``Σ p ξ`` (on a sphere its direction, in a hypercube its sign). ``Euclidean``: ``Σ p ξ / Σ p``, mean
         shift. ``Manhattan``: the weighted median. A state that no slot acts on stays where it is.
         """
         checks.step(self)
-        weights = self.weights(state, keys, presence=presence)
+        return self.settled(self.weights(state, keys, presence=presence, bias=bias), state, keys)
+
+    def settled(self, weights: Tensor, state: Tensor, keys: Tensor) -> Tensor:
+        """Where a state settles at these weights (..., q, n)."""
         if isinstance(self.similarity, Manhattan):
             if keys.shape[-2] == 0:
                 return state.expand(*weights.shape[:-1], state.shape[-1])
@@ -107,10 +108,10 @@ class ReadEnergy:
             return torch.where(mass.isnan(), mass, middle)  # a selection would hide NaN
         return self.confinement.minimise(*self.similarity.pull(weights, keys), state)
 
-    def read(self, state: Tensor, keys: Tensor, values: Tensor, *, presence: Tensor | None = None) -> Tensor:
+    def read(self, state: Tensor, keys: Tensor, values: Tensor, *, presence: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         """``Σ p v``, divided by ``Σ p`` when the state is ``Free``; 0 where nothing is read. -> (..., q, v)"""
         checks.inputs(self, state, keys, values, presence)
-        weights = self._weights(state, keys, presence)
+        weights = self.weights(state, keys, presence=presence, bias=bias)
         return self.averaged(weights @ values, weights.sum(-1, keepdim=True))
 
     def averaged(self, total: Tensor, mass: Tensor) -> Tensor:
@@ -191,8 +192,8 @@ class ReadEnergy:
 
 
 def as_amount(presence: Tensor | None, like: Tensor) -> Tensor | None:
-    """A presence in [0, 1] in the dtype of the computation; a boolean one as it is."""
-    return presence.to(like.dtype) if presence is not None and presence.is_floating_point() else presence
+    """A presence in [0, 1] in the dtype of the computation, at least float32; a boolean one as it is."""
+    return presence.to(torch.promote_types(like.dtype, torch.float32)) if presence is not None and presence.is_floating_point() else presence
 
 
 def _default_confinement(similarity: Similarity) -> Confinement:

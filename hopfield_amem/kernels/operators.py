@@ -9,7 +9,7 @@ from ..energies.registry import named
 from . import fused, tiles
 from .cut import BASELINE, ELEMENTS, Cut, Rows, Rule, warmed
 from .differentiable import FAMILIES, Family, differentiable
-from .reference import causal_presence
+from .gates import EVERYTHING, Gates
 
 
 def streamed(tensors: tuple[Tensor, Tensor, Tensor | None, Tensor | None], rule: str, width: int, causal: bool, needs: int) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def definition(tensors, options) -> tuple[Tensor, Tensor]:
     known = _rule(rule)
     lifted = known.similarity.lift_keys(keys) if known.similarity.inner else keys
     score = state @ lifted.mT if known.similarity.inner else warmed(known.similarity, state, keys)
-    presence = causal_presence(presence, score.shape[-2], score.shape[-1], score.device) if causal else presence
+    presence = Gates(presence, reach=EVERYTHING).amounts(score.shape[-2], score.shape[-1], score.device) if causal else presence
     weights = known.scaling.weights(known.separation, score, presence)
     return weights @ (lifted[..., :width] if values is None else values), known.scaling.value(known.separation, score, presence)
 

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy
+from .gates import Gates
 
 
 class Reference:
     """Reads of one memory by the methods of the energy itself."""
 
-    def __init__(self, energy: ReadEnergy, keys: Tensor, presence: Tensor | None, causal: bool):
-        self.spec, self.keys, self.presence, self.causal = energy, keys, presence, causal
+    def __init__(self, energy: ReadEnergy, keys: Tensor, gates: Gates):
+        self.spec, self.keys, self.gates = energy, keys, gates
 
     def settle(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q, d)
-        return self.spec.settle(state, self.keys, presence=self._gate(state))
+        return self.spec.settled(self._weights(state), state, self.keys)
 
     def read(self, state: Tensor, values: Tensor) -> Tensor:  # (..., q, d), (..., n, v) -> (..., q, v)
-        return self.spec.read(state, self.keys, values, presence=self._gate(state))
+        weights = self._weights(state)
+        return self.spec.averaged(weights @ values, weights.sum(-1, keepdim=True))
 
     def energy(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q)
-        return self.spec(state, self.keys, presence=self._gate(state))
+        return self.spec(state, self.keys, presence=self._presence(state), bias=self.gates.bias)
 
     def force(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q, d)
         """``Σ p ∇ₓS``, what the stored patterns pull a state with."""
-        weights = self.spec.weights(state, self.keys, presence=self._gate(state))
-        return self.spec.similarity.force(state, *self.spec.similarity.pull(weights, self.keys))
+        return self.spec.similarity.force(state, *self.spec.similarity.pull(self._weights(state), self.keys))
 
-    def _gate(self, state: Tensor) -> Tensor | None:
-        return causal_presence(self.presence, state.shape[-2], self.keys.shape[-2], state.device) if self.causal else self.presence
+    def _weights(self, state: Tensor) -> Tensor:
+        weights = self.spec.weights(state, self.keys, presence=self._presence(state), bias=self.gates.bias)
+        keep = self.gates.kept(weights.shape[:-2], *weights.shape[-2:], weights.dtype)
+        return weights if keep is None else weights * keep
 
-
-def causal_presence(presence: Tensor | None, queries: int, slots: int, device: torch.device) -> Tensor:
-    """Presence with every slot after its query deleted: query i sees slots 0..i (aligned at the first, as in SDPA)."""
-    past = torch.ones(queries, slots, dtype=torch.bool, device=device).tril()
-    if presence is None:
-        return past
-    return presence & past if presence.dtype == torch.bool else presence * past
+    def _presence(self, state: Tensor) -> Tensor | None:
+        return self.gates.amounts(state.shape[-2], self.keys.shape[-2], state.device)

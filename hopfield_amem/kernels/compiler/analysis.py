@@ -67,6 +67,11 @@ class Compiled:
         return has_null_slot(self.factors.scaling)
 
     @property
+    def constant(self) -> float:
+        """What Q exceeds ``log Σ eˢ`` by, for exponentials."""
+        return float(self.kind == SOFTMAX and isinstance(self.factors.scaling, Simplex))
+
+    @property
     def reach(self) -> float:
         """F′(s) = 0 for every s ≤ −reach."""
         return self.factors.separation.reach
