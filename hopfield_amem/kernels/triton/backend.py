@@ -17,9 +17,9 @@ class Kernels(Bounded):
 
     def stream(self, state: Tensor, values: Tensor | None, mass: bool = False, value: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         gates, similarity = self.gates, self.spec.similarity
+        wide = WIDE * (values is None or mass)  # what a step is computed from stays in float32
         if values is None and not isinstance(similarity, (Dot, Euclidean, Manhattan)) and similarity.inner:
             values = similarity.lift_keys(self.shifted)[..., : self.dim]  # what a state is pulled to is not the key itself
-        wide = WIDE * (values is None or mass or not similarity.inner)
         appended = mass and gates.dropout > 0  # dropped weights are summed by a column of ones
         if appended:
             values = self.shifted if values is None else values
