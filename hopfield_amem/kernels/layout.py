@@ -67,16 +67,16 @@ class Layout:
                 return None
             inner = tensor.shape[tensor.ndim - trailing :]
             lead = _padded(tensor.shape[: tensor.ndim - trailing], len(self.lead))
-            tensor = tensor.reshape(*(lead[k] for k in self.kept), *inner).expand(*sizes, *inner)
-            return tensor.reshape(batch, heads * group, *inner)
+            tensor = tensor.reshape((*(lead[k] for k in self.kept), *inner)).expand((*sizes, *inner))
+            return tensor.reshape((batch, heads * group, *inner))
 
         def once(tensor: Tensor | None) -> Tensor | None:
             """Of every memory one: (b, h / group, n, ·)"""
             if tensor is None:
                 return None
             shape = _padded(tensor.shape[:-2], len(self.lead))
-            tensor = tensor.reshape(*(shape[k] for k in self.kept[:split]), *tensor.shape[-2:])
-            return tensor.expand(*sizes[:split], *tensor.shape[-2:]).reshape(batch, heads, *tensor.shape[-2:])
+            tensor = tensor.reshape((*(shape[k] for k in self.kept[:split]), *tensor.shape[-2:]))
+            return tensor.expand((*sizes[:split], *tensor.shape[-2:])).reshape(batch, heads, *tensor.shape[-2:])
 
         presence = presence.unsqueeze(0) if presence is not None and presence.ndim == 1 else presence
         return [state, once(keys), once(values), every(presence, 2), *(every(*vector) for vector in vectors)], group

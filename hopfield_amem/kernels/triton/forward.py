@@ -71,7 +71,9 @@ def sweep(
             if GATED:
                 weight = tl.where(ok, weight, 0.0)
                 value = tl.where(ok, value, 0.0)
-            if WANT.total:
+            if KIND == BASELINE:
+                total += tl.sum(weight, 1)
+            elif WANT.total:
                 total += tl.sum(value, 1)
         if SIGHT.dropout:
             weight = weight * kept(seed, member, rows, j, rate, SHAPE.slots)
@@ -98,8 +100,6 @@ def finished(top, total, mass, sums, KIND: tl.constexpr, NULL: tl.constexpr):
         if NULL:
             total = total + 1.0
         value = tl.where(total == 0.0, -float("inf"), tl.log(tl.where(total == 0.0, 1.0, total)))
-    if KIND == BASELINE:
-        total = mass
     if (KIND == SOFTMAX) or (KIND == RATIO) or (KIND == BASELINE):
         share = 1.0 / tl.where(total == 0.0, 1.0, total)
         mass = mass * share

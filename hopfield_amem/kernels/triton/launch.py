@@ -53,7 +53,7 @@ def forward(read: Operands, wants_value: bool, wants_mass: bool, wants_baseline:
             if wants_baseline:
                 results.baseline = torch.zeros_like(results.output)
                 if not read.empty:
-                    sweep(read, BASELINE, results, results.baseline, torch.empty_like(results.value), torch.empty_like(results.value), False)
+                    sweep(read, BASELINE, results, results.baseline, torch.empty_like(results.value), results.value.new_empty(0), False)
         elif read.row_term is not None and read.fold.affine and not read.fold.row_term:
             results.value += read.row_term  # dropped from the scores
     if read.kind == SOFTMAX:
@@ -68,7 +68,7 @@ def sweep(read: Operands, kind: int, at: Results, output: Tensor, value: Tensor,
     blocks = -(-read.queries // config.shape.queries)
     splits = _splits(read, config.shape.slots, blocks)
     gained = read.gained and kind != BASELINE
-    want = Want(read.values is None, wants_value, wants_mass or kind == BASELINE, kind in (THRESHOLD, BASELINE), gained, read.compiled.null)
+    want = Want(read.values is None, wants_value, wants_mass, kind in (THRESHOLD, BASELINE), gained, read.compiled.null)
     arguments = (*read.views(), *read.vectors(), at.level, at.tau, read.flat(read.gain))
     sizes = (read.queries, read.slots, read.width, read.columns, read.heads, read.group, splits, blocks)
     constants = dict(KIND=kind, LEAF=read.leaf, FOLD=read.fold, SIGHT=read.sight, WANT=want, MODE=read.mode, SHAPE=config.shape)
