@@ -80,8 +80,9 @@ class ReadTangent(Read):
     def jvp(ctx, _, __, *tangents):
         tensors = ctx.saved_tensors[: ctx.count]
         run, moving = _definition_of(ctx.family, tensors, ctx.options)
-        along = tuple(torch.zeros_like(tensors[k]) if tangents[k] is None else tangents[k] for k in moving)
-        _, moved = jvp(run, tuple(tensors[k] for k in moving), along)
+        primals = tuple(tensors[k].contiguous() for k in moving)  # forward mode writes to tangents shaped like them: no broadcast views
+        along = tuple(torch.zeros_like(primal) if tangents[k] is None else tangents[k].contiguous() for k, primal in zip(moving, primals, strict=True))
+        _, moved = jvp(run, primals, along)
         return *moved, *(None,) * ctx.kept
 
 

@@ -184,7 +184,8 @@ def _explained_kernels(energy: ReadEnergy, query: Tensor, reason: str) -> Explan
         raise ValueError("The triton backend needs the package triton (pip install triton; Linux). backend='chunked' runs everywhere.")
     from .compiler import compiled
 
-    return Explanation("triton", "interpreted kernels" if interpreted else "generated kernels", reason, compiled(energy.name))
+    form = None if torch.compiler.is_compiling() else compiled(energy.name)  # a graph being traced compiles it in the operator
+    return Explanation("triton", "interpreted kernels" if interpreted else "generated kernels", reason, form)
 
 
 def _learned(energy: ReadEnergy, query: Tensor, keys: Tensor) -> bool:

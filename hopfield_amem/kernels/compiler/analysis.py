@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import ModuleType
@@ -160,7 +161,11 @@ def compiled(name: str) -> Compiled:
     Raises:
         CannotCompile: a factor that cannot become a kernel, and why.
     """
-    factors = named(name)
+    with ThreadPoolExecutor(1) as apart:  # torch's modes (fake tensors, transforms, autocast) belong to a thread, and must not see the probes
+        return apart.submit(_compiled, named(name)).result()
+
+
+def _compiled(factors: Factors) -> Compiled:
     scaling, separation = factors.scaling, factors.separation
     jet = _jet(separation)
     exponential = is_exponential(separation) or jet[0] == jet[1] == sympy.exp(SCORE)
