@@ -106,12 +106,12 @@ def to_queries(
 @triton.jit
 def backward_queries(
     state, keys, values, gate, grads, scales, row_terms, factors, terms, levels, taus, inverses, bases, offsets, row_twists, row_turns,
-    d_state, twists, turns, sizes, options, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr,
+    d_state, twists, turns, sizes, limits, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr,
     GIVE: tl.constexpr, MODE: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     """Gradient of one block of queries."""
     queries, slots, width, columns, heads, group, _, blocks = sizes
-    reach, _, _ = options
+    reach, _, _ = limits
     member = tl.program_id(0) // blocks
     first = (tl.program_id(0) % blocks) * SHAPE.queries
     b = (member // heads).to(tl.int64)
@@ -142,8 +142,8 @@ def backward_queries(
     dims = (queries, slots, width, columns, b, h, h // group, member)
     carry = (tl.zeros([QUERIES, WIDTH], tl.float32), tl.zeros([QUERIES], tl.float32), tl.zeros([QUERIES], tl.float32))
     scaling = (scale, row_term)
-    carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (begin, plain), options, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, False)
-    carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (plain, end), options, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, True)
+    carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (begin, plain), limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, False)
+    carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (plain, end), limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, True)
     acc, twist, turn = carry
     if KIND == SOFTMAX:
         twist = twist * LN2
@@ -246,12 +246,12 @@ def to_slots(
 @triton.jit
 def backward_slots(
     state, keys, values, gate, grads, scales, row_terms, factors, terms, levels, taus, inverses, bases, offsets, slot_twists, slot_turns,
-    d_keys, d_values, d_terms, d_amounts, sizes, options, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr,
+    d_keys, d_values, d_terms, d_amounts, sizes, limits, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr,
     GIVE: tl.constexpr, MODE: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one block of slots of one memory, over all query heads that share it, in order."""
     queries, slots, width, columns, heads, group, memories, blocks = sizes
-    reach, _, _ = options
+    reach, _, _ = limits
     memory = tl.program_id(0) // blocks
     start = (tl.program_id(0) % blocks) * SHAPE.slots
     b = (memory // memories).to(tl.int64)
@@ -288,7 +288,7 @@ def backward_slots(
         vectors = (scales, row_terms, levels, taus, inverses, bases, offsets)
         dims = (queries, slots, width, columns, b, h, member)
         d_k, d_v, twist, turn, share = to_slots(
-            k, v, (factor, term, start), (d_k, d_v, none, none, none), state, gate, grads, vectors, d_amounts, dims, (begin, end), options,
+            k, v, (factor, term, start), (d_k, d_v, none, none, none), state, gate, grads, vectors, d_amounts, dims, (begin, end), limits,
             KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE,
         )  # fmt: skip
         if KIND == SOFTMAX:

@@ -113,5 +113,5 @@ def kept(seed, member, rows, first, rate, COLUMNS: tl.constexpr):
     cols = (first + tl.arange(0, COLUMNS)).to(tl.uint32)[None, :]
     c = rows.to(tl.uint32)[:, None]
     zero = cols * 0 + c * 0
-    random, _, _, _ = tl.philox(seed, zero + cols, zero + c, zero + member.to(tl.uint32), zero)
+    random, _, _, _ = tl.philox(tl.load(seed), zero + cols, zero + c, zero + member.to(tl.uint32), zero)
     return tl.where(tl.uint_to_uniform_float(random) >= rate, 1.0 / (1.0 - rate), 0.0)
