@@ -208,7 +208,7 @@ def to_slots(
         row = per_query(levels, taus, inverses, bases, offsets, member, i, queries, KIND, GIVE, SHAPE)
         pair = paired(q, k, MODE)
         t, s = scored(pair, (scale, row_term), (factor, term), LEAF, FOLD)
-        ok, amount = seen(gate, b, h, rows, start, queries, slots, reach, SIGHT, True, SHAPE.slots)
+        ok, amount = seen(gate, b, h, rows, start, queries, slots, reach, SIGHT, SIGHT.presence, SHAPE.slots)
         lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
         if SIGHT.dropout:
             keep = kept(seed, member, rows, start, rate, SHAPE.slots)
