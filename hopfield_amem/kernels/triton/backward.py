@@ -17,7 +17,8 @@ def rated(
 ):  # fmt: skip
     """Weight p, score gradient ds and presence gradient of a tile, from the scores and ⟨dO, v⟩. Row vectors come with a new axis."""
     level, tau, inverse, base, offset = row
-    lean = lean - base
+    if GIVE.based:
+        lean = lean - base
     if KIND == SOFTMAX:
         weight = tl.exp2(s - level)
         d_amount = weight * lean
@@ -40,7 +41,7 @@ def rated(
             else:
                 d_amount = d_amount - value * offset
         weight = slope
-        d_score = curvature * lean
+        d_score = curvature * lean if GIVE.curved else curvature
         if SIGHT.soft:
             weight = weight * amount
             d_score = d_score * amount
@@ -67,9 +68,8 @@ def to_queries(
     GATED: tl.constexpr = MASKED or SIGHT.presence
     for j in range(first, last, SHAPE.slots):
         k = tile(keys, b, memory, j, slots, width, SHAPE.slots, SHAPE.width, SHAPE.padded, MASKED)
-        if GIVE.tied:
-            v = k
-        else:
+        v = k
+        if GIVE.curved and not GIVE.tied:
             v = tile(values, b, memory, j, slots, columns, SHAPE.slots, SHAPE.columns, SHAPE.padded, MASKED)
         factor = scale
         term = scale
@@ -83,9 +83,11 @@ def to_queries(
         amount = 1.0
         if GATED:
             ok, amount = seen(gate, b, h, rows, j, queries, slots, reach, SIGHT, MASKED, SHAPE.slots)
-        lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
-        if SIGHT.dropout:
-            lean = lean * kept(seed, member, rows, j, rate, SHAPE.slots)
+        lean = pair
+        if GIVE.curved:
+            lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
+            if SIGHT.dropout:
+                lean = lean * kept(seed, member, rows, j, rate, SHAPE.slots)
         _, d_score, _ = rated(s, lean, row, ok, amount, KIND, LEAF, GATED, SIGHT, GIVE)
         if FOLD.affine:
             d_pair = d_score
@@ -167,7 +169,10 @@ def backward_queries(
 @triton.jit
 def per_query(levels, taus, inverses, bases, offsets, member, first, queries, KIND: tl.constexpr, GIVE: tl.constexpr, SHAPE: tl.constexpr):
     """Level, τ, 1/m, base and δ of a block of queries, with a new axis; base stands in where one is not needed."""
-    base = vector(bases, member, first, queries, SHAPE.queries)[:, None]
+    QUERIES: tl.constexpr = SHAPE.queries
+    base = tl.zeros([QUERIES, 1], tl.float32)
+    if GIVE.based:
+        base = vector(bases, member, first, queries, SHAPE.queries)[:, None]
     level = base
     tau = base
     inverse = base
@@ -209,10 +214,13 @@ def to_slots(
         pair = paired(q, k, MODE)
         t, s = scored(pair, (scale, row_term), (factor, term), LEAF, FOLD)
         ok, amount = seen(gate, b, h, rows, start, queries, slots, reach, SIGHT, SIGHT.presence, SHAPE.slots)
-        lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
         if SIGHT.dropout:
             keep = kept(seed, member, rows, start, rate, SHAPE.slots)
-            lean = lean * keep
+        lean = pair
+        if GIVE.curved or GIVE.presence:
+            lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
+            if SIGHT.dropout:
+                lean = lean * keep
         weight, d_score, d_amount = rated(s, lean, row, ok, amount, KIND, LEAF, True, SIGHT, GIVE)
         if SIGHT.dropout:
             weight = weight * keep
