@@ -17,7 +17,7 @@ from ...energies.separation import Separation, Tsallis
 from ...energies.similarity import Manhattan, Similarity
 from . import printer, store
 from .trace import CannotCompile, expression
-from .vocabulary import tidy
+from .vocabulary import F, tidy
 
 SCORE = sympy.Symbol("s", real=True)
 PRODUCT, STATE, KEY = sympy.symbols("product state_square key_square", real=True)
@@ -82,6 +82,18 @@ class Compiled:
         """Newton solves ``(Σ F′)^power = 1``: a power that makes the sum nearly linear in τ."""
         separation = self.factors.separation
         return min(1.0, separation.alpha - 1) if isinstance(separation, Tsallis) and separation.alpha > 1 else 1.0
+
+    @property
+    def curved(self) -> bool:
+        """Whether F″ is anything but zero everywhere."""
+        return self.kind == SOFTMAX or self.jet[2] != 0
+
+    @property
+    def light(self) -> bool:
+        """Whether weights take a single exponential, or F′ and F″ a few sums, products and comparisons: no other functions."""
+        bends, known = self.jet[1:], (F.relu, F.step, F.where, F.greater, F.greater_equal, F.less, F.less_equal)
+        few = sum(int(e.count_ops()) for e in bends) <= 8
+        return self.kind == SOFTMAX or (few and all(e.atoms(sympy.Function) == {f for f in e.atoms(sympy.Function) if isinstance(f, known)} for e in bends))
 
     @property
     def folds(self) -> tuple[str, ...]:

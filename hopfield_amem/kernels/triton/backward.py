@@ -17,7 +17,8 @@ def rated(
 ):  # fmt: skip
     """Weight p, score gradient ds and presence gradient of a tile, from the scores and ⟨dO, v⟩. Row vectors come with a new axis."""
     level, tau, inverse, base, offset = row
-    lean = lean - base
+    if GIVE.based:
+        lean = lean - base
     if KIND == SOFTMAX:
         weight = tl.exp2(s - level)
         d_amount = weight * lean
@@ -40,7 +41,7 @@ def rated(
             else:
                 d_amount = d_amount - value * offset
         weight = slope
-        d_score = curvature * lean
+        d_score = curvature * lean if GIVE.curved else curvature
         if SIGHT.soft:
             weight = weight * amount
             d_score = d_score * amount
@@ -67,9 +68,8 @@ def to_queries(
     GATED: tl.constexpr = MASKED or SIGHT.presence
     for j in range(first, last, SHAPE.slots):
         k = tile(keys, b, memory, j, slots, width, SHAPE.slots, SHAPE.width, SHAPE.padded, MASKED)
-        if GIVE.tied:
-            v = k
-        else:
+        v = k
+        if GIVE.curved and not GIVE.tied:
             v = tile(values, b, memory, j, slots, columns, SHAPE.slots, SHAPE.columns, SHAPE.padded, MASKED)
         factor = scale
         term = scale
@@ -83,9 +83,11 @@ def to_queries(
         amount = 1.0
         if GATED:
             ok, amount = seen(gate, b, h, rows, j, queries, slots, reach, SIGHT, MASKED, SHAPE.slots)
-        lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
-        if SIGHT.dropout:
-            lean = lean * kept(seed, member, rows, j, rate, SHAPE.slots)
+        lean = pair
+        if GIVE.curved:
+            lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
+            if SIGHT.dropout:
+                lean = lean * kept(seed, member, rows, j, rate, SHAPE.slots)
         _, d_score, _ = rated(s, lean, row, ok, amount, KIND, LEAF, GATED, SIGHT, GIVE)
         if FOLD.affine:
             d_pair = d_score
@@ -106,12 +108,12 @@ def to_queries(
 @triton.jit
 def backward_queries(
     state, keys, values, gate, grads, scales, row_terms, factors, terms, levels, taus, inverses, bases, offsets, row_twists, row_turns,
-    d_state, twists, turns, sizes, options, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr,
+    d_state, twists, turns, sizes, limits, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr,
     GIVE: tl.constexpr, MODE: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     """Gradient of one block of queries."""
     queries, slots, width, columns, heads, group, _, blocks = sizes
-    reach, _, _ = options
+    reach, _, _ = limits
     member = tl.program_id(0) // blocks
     first = (tl.program_id(0) % blocks) * SHAPE.queries
     b = (member // heads).to(tl.int64)
@@ -142,8 +144,8 @@ def backward_queries(
     dims = (queries, slots, width, columns, b, h, h // group, member)
     carry = (tl.zeros([QUERIES, WIDTH], tl.float32), tl.zeros([QUERIES], tl.float32), tl.zeros([QUERIES], tl.float32))
     scaling = (scale, row_term)
-    carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (begin, plain), options, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, False)
-    carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (plain, end), options, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, True)
+    carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (begin, plain), limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, False)
+    carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (plain, end), limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, True)
     acc, twist, turn = carry
     if KIND == SOFTMAX:
         twist = twist * LN2
@@ -167,7 +169,10 @@ def backward_queries(
 @triton.jit
 def per_query(levels, taus, inverses, bases, offsets, member, first, queries, KIND: tl.constexpr, GIVE: tl.constexpr, SHAPE: tl.constexpr):
     """Level, τ, 1/m, base and δ of a block of queries, with a new axis; base stands in where one is not needed."""
-    base = vector(bases, member, first, queries, SHAPE.queries)[:, None]
+    QUERIES: tl.constexpr = SHAPE.queries
+    base = tl.zeros([QUERIES, 1], tl.float32)
+    if GIVE.based:
+        base = vector(bases, member, first, queries, SHAPE.queries)[:, None]
     level = base
     tau = base
     inverse = base
@@ -208,11 +213,14 @@ def to_slots(
         row = per_query(levels, taus, inverses, bases, offsets, member, i, queries, KIND, GIVE, SHAPE)
         pair = paired(q, k, MODE)
         t, s = scored(pair, (scale, row_term), (factor, term), LEAF, FOLD)
-        ok, amount = seen(gate, b, h, rows, start, queries, slots, reach, SIGHT, True, SHAPE.slots)
-        lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
+        ok, amount = seen(gate, b, h, rows, start, queries, slots, reach, SIGHT, SIGHT.presence, SHAPE.slots)
         if SIGHT.dropout:
             keep = kept(seed, member, rows, start, rate, SHAPE.slots)
-            lean = lean * keep
+        lean = pair
+        if GIVE.curved or GIVE.presence:
+            lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
+            if SIGHT.dropout:
+                lean = lean * keep
         weight, d_score, d_amount = rated(s, lean, row, ok, amount, KIND, LEAF, True, SIGHT, GIVE)
         if SIGHT.dropout:
             weight = weight * keep
@@ -246,12 +254,12 @@ def to_slots(
 @triton.jit
 def backward_slots(
     state, keys, values, gate, grads, scales, row_terms, factors, terms, levels, taus, inverses, bases, offsets, slot_twists, slot_turns,
-    d_keys, d_values, d_terms, d_amounts, sizes, options, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr,
+    d_keys, d_values, d_terms, d_amounts, sizes, limits, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr,
     GIVE: tl.constexpr, MODE: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one block of slots of one memory, over all query heads that share it, in order."""
     queries, slots, width, columns, heads, group, memories, blocks = sizes
-    reach, _, _ = options
+    reach, _, _ = limits
     memory = tl.program_id(0) // blocks
     start = (tl.program_id(0) % blocks) * SHAPE.slots
     b = (memory // memories).to(tl.int64)
@@ -288,7 +296,7 @@ def backward_slots(
         vectors = (scales, row_terms, levels, taus, inverses, bases, offsets)
         dims = (queries, slots, width, columns, b, h, member)
         d_k, d_v, twist, turn, share = to_slots(
-            k, v, (factor, term, start), (d_k, d_v, none, none, none), state, gate, grads, vectors, d_amounts, dims, (begin, end), options,
+            k, v, (factor, term, start), (d_k, d_v, none, none, none), state, gate, grads, vectors, d_amounts, dims, (begin, end), limits,
             KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE,
         )  # fmt: skip
         if KIND == SOFTMAX:

@@ -109,13 +109,13 @@ def finished(top, total, mass, sums, KIND: tl.constexpr, NULL: tl.constexpr):
 
 @triton.jit
 def forward(
-    state, keys, values, gate, scales, row_terms, factors, terms, levels, taus, gains, tops, totals, masses, sums, output, sizes, options,
+    state, keys, values, gate, scales, row_terms, factors, terms, levels, taus, gains, tops, totals, masses, sums, output, sizes, limits,
     KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr, WANT: tl.constexpr, MODE: tl.constexpr,
     SHAPE: tl.constexpr, CARRY: tl.constexpr, FINISH: tl.constexpr,
 ):  # fmt: skip
     """One block of queries over one split of the slots: the finished output, or the carried state of every split."""
     queries, slots, width, columns, heads, group, splits, blocks = sizes
-    reach, _, _ = options
+    reach, _, _ = limits
     member = tl.program_id(0) // blocks
     first = (tl.program_id(0) % blocks) * SHAPE.queries
     split = tl.program_id(1)
@@ -168,8 +168,8 @@ def forward(
     dims = (queries, slots, width, columns, b, h, h // group, member)
     carry = (top, total, mass, acc)
     row = (scale, row_term, level, tau)
-    carry = sweep(state, q, row, rows, carry, operands, dims, (begin, plain), options, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, False)
-    carry = sweep(state, q, row, rows, carry, operands, dims, (plain, end), options, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, True)
+    carry = sweep(state, q, row, rows, carry, operands, dims, (begin, plain), limits, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, False)
+    carry = sweep(state, q, row, rows, carry, operands, dims, (plain, end), limits, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, True)
     top, total, mass, acc = carry
     if RAW:
         top = top * scale

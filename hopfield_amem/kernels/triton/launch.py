@@ -103,7 +103,7 @@ def backward(read: Operands, cotangents: tuple[Tensor, Tensor | None, Tensor | N
     grad = grad if grad.stride(-1) == 1 or grad.shape[-1] == 1 else grad.contiguous()
     levels, taus, inverse, base, offset = _per_query(read, (grad, pulled, heavier), (output, value, mass, level, tau, baseline))
     with _on(read.state):
-        return _swept_back(read, grad, levels, taus, inverse, base, offset)
+        return _swept_back(read, grad, heavier is not None, levels, taus, inverse, base, offset)
 
 
 def _per_query(read: Operands, cotangents: tuple, results: tuple) -> tuple[Tensor | None, ...]:
@@ -138,7 +138,7 @@ def _per_query(read: Operands, cotangents: tuple, results: tuple) -> tuple[Tenso
     return level, tau, inverse, base, offset
 
 
-def _swept_back(read: Operands, grad: Tensor, level, tau, inverse, base, offset) -> tuple[Tensor | None, ...]:
+def _swept_back(read: Operands, grad: Tensor, heavier: bool, level, tau, inverse, base, offset) -> tuple[Tensor | None, ...]:
     state, keys, values, gate = read.views()
     vectors = read.vectors()
     rows = tuple(read.flat(v) for v in (level, tau, inverse, base, offset))
@@ -147,7 +147,8 @@ def _swept_back(read: Operands, grad: Tensor, level, tau, inverse, base, offset)
     soft = read.sight.soft
     affine, scores = read.fold.affine, read.compiled.scores
     common = dict(KIND=read.kind, LEAF=read.leaf, FOLD=read.fold, SIGHT=read.sight, MODE=read.mode)
-    given = (read.values is None, read.kind == THRESHOLD, inverse is not None, offset is not None)
+    based = read.kind in (SOFTMAX, THRESHOLD) or heavier
+    given = (read.values is None, read.kind == THRESHOLD, inverse is not None, offset is not None, based, read.compiled.curved)
     row_turn, slot_turn = scores.affine and scores.row_term != 0, read.fold.slot_term
     d_state = torch.empty_like(read.state, memory_format=torch.contiguous_format)
     twists, turns = (base.new_empty(base.shape) for _ in range(2))

@@ -86,9 +86,11 @@ def scored(pair, rows, slots, LEAF: tl.constexpr, FOLD: tl.constexpr):
 
 @triton.jit
 def seen(gate, b, h, rows, first, queries, slots, reach, SIGHT: tl.constexpr, MASKED: tl.constexpr, COLUMNS: tl.constexpr):
-    """Which slots of a tile each query sees, and how much of each is there (1 unless presence is soft)."""
+    """Which slots of a tile each query sees, and how much of each is there (1 unless presence is soft); MASKED: some may lie beyond the end."""
     cols = first + tl.arange(0, COLUMNS)
-    ok = (rows < queries)[:, None] & (cols < slots)[None, :]
+    ok = (rows < queries)[:, None]
+    if MASKED:
+        ok = ok & (cols < slots)[None, :]
     amount = tl.full([1, 1], 1.0, tl.float32)
     if SIGHT.causal:
         ago = rows[:, None] - cols[None, :]

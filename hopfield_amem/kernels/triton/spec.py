@@ -51,6 +51,8 @@ class Give(NamedTuple):
     shifted: bool
     massed: bool
     offset: bool
+    based: bool  # the base is not zero
+    curved: bool  # F″ is not zero everywhere
     norms: bool  # a twist or turn bends the gradient along the vector itself
     twist: bool
     turn: bool

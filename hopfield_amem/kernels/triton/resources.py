@@ -1,0 +1,189 @@
+"""What the kernels of a read need of a GPU, from compiling them ahead of time: no GPU takes part, only Triton's compiler."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import create_function_from_signature
+
+from ...energies import ReadEnergy
+from ..compiler import Compiled, compiled
+from . import configs, launch
+from .configs import Config
+from .machine import EMULATED
+from .prepare import Operands
+
+SHARED = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+"""Bytes of shared memory that one block may use, by compute capability (CUDA C++ Programming Guide, technical specifications)."""
+PROCESSORS = {80: 108, 86: 84, 89: 128, 90: 132, 100: 148}
+"""Multiprocessors of A100, A10, L40, H100 and H200, B200: they decide how slots are split."""
+ROLES = {"forward": "forward", "merge": "merge", "threshold": "threshold", "backward_queries": "queries", "backward_slots": "slots"}
+_BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_INSTRUCTIONS = {"spills": r"(?:STL|LDL)", "products": r"(?:HGMMA|HMMA)", "copies": r"(?:LDGSTS|UTMALDG)"}
+
+
+class Launch(NamedTuple):
+    """A kernel and everything that it would have been launched with."""
+
+    kernel: Any
+    config: Config
+    arguments: tuple
+    constants: dict[str, Any]
+
+    @property
+    def role(self) -> str:
+        """Its name in the table of configurations."""
+        return ROLES[self.kernel.__name__]
+
+    @property
+    def source(self) -> tuple[Any, ...]:
+        """What tells this kernel from others before it is compiled: equal for energies whose leaves are the same code."""
+        constants = {name: value for name, value in self.constants.items() if name != "LEAF"}
+        leaf = tuple(getattr(function, "src", None) for function in self.constants.get("LEAF", ()))
+        return self.kernel.__name__, self.config, str(constants), leaf, tuple(map(_described, _flat(self.arguments)))
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one compiled kernel uses."""
+
+    role: str
+    config: Config
+    arch: int
+    registers: int  # of a thread
+    spills: int  # instructions that store or load a spilled register (STL, LDL)
+    stack: int  # bytes of a thread, for what it spills
+    shared: int  # bytes of a block
+    products: int  # tensor-core instructions (HGMMA of a warp group, or HMMA of a warp)
+    grouped: int  # those among them that are HGMMA
+    copies: int  # asynchronous copies from global to shared memory (LDGSTS, UTMALDG)
+
+    @property
+    def fits(self) -> bool:
+        """Whether a block gets the shared memory it wants."""
+        return self.shared <= SHARED[self.arch]
+
+    @property
+    def clean(self) -> bool:
+        """Nothing spills and shared memory suffices."""
+        return self.fits and not self.spills
+
+
+def resources(read: Operands, arch: int = 90, **wants: Any) -> list[Resources]:
+    """Resources of every kernel that a read and its gradients would launch, in their configurations, compiled for a compute capability.
+
+    The signature, the compile-time constants and the alignments are taken from the very arguments of the launch, so that the
+    code is the code that would run. ``read`` may live on the meta device (``operands`` makes one). Triton keeps what it compiled
+    on disk. ``wants`` go to ``launches``.
+
+    Raises:
+        RuntimeError: Triton interprets (``TRITON_INTERPRET=1``) and compiles nothing.
+    """
+    return [compile_launch(each, arch) for each in launches(read, arch, **wants)]
+
+
+def launches(
+    read: Operands, arch: int = 90, value: bool = False, mass: bool = False, backward: bool = True, wide: bool = False
+) -> list[Launch]:  # fmt: skip
+    """What a read of a gradient-taking program would launch; ``value`` and ``mass`` ask for Q and Σ p, with gradients through them."""
+    dtype = torch.float32 if wide else read.state.dtype
+    with _recorded(arch) as found:
+        results = launch.forward(read, value, mass, backward, dtype)
+        if backward:
+            cotangents = (torch.empty_like(results.output), results.value if value else None, results.mass if mass else None)
+            launch.backward(read, cotangents, results.tensors())
+    return found
+
+
+def operands(
+    energy: ReadEnergy | Compiled, width: int = 64, columns: int | None = None, queries: int = 4096, slots: int = 8192, batch: int = 4, heads: int = 8,
+    dtype: torch.dtype = torch.bfloat16, tied: bool = False, presence: str = "", bias: bool = False, causal: bool = False, dropout: bool = False,
+) -> Operands:  # fmt: skip
+    """A read without numbers, on the meta device. ``presence``: "" for none, "mask", "soft", or "soft per query"."""
+
+    def empty(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    amounts = None
+    if presence:
+        amounts = empty(batch, heads, queries if "per query" in presence else 1, slots, dtype=torch.float32 if "soft" in presence else torch.bool)
+    return Operands(
+        energy if isinstance(energy, Compiled) else compiled(energy.name),
+        state=empty(batch, heads, queries, width),
+        keys=empty(batch, heads, slots, width),
+        values=None if tied else empty(batch, heads, slots, columns or width),
+        presence=amounts,
+        beta=empty(batch, heads, dtype=torch.float32),
+        bias=empty(batch, heads, slots, dtype=torch.float32) if bias else None,
+        seed=empty(dtype=torch.int64) if dropout else None,
+        reach=2**31 - 1 if causal else 0,
+        rate=0.1 * dropout,
+    )
+
+
+def compile_launch(each: Launch, arch: int) -> Resources:
+    """Compile one launch as ``triton.JITFunction.run`` would for a device of this compute capability."""
+    if EMULATED:
+        raise RuntimeError("Triton interprets kernels (TRITON_INTERPRET=1): there is nothing to compile.")
+    target = GPUTarget("cuda", arch, 32)
+    kernel, backend = each.kernel, make_backend(target)
+    given = dict(each.constants, num_warps=each.config.warps, num_stages=each.config.stages)
+    bound, specialization, _ = _binder(kernel, arch)(*each.arguments, **given)
+    options, signature, constants, attributes = kernel._pack_args(backend, given, bound, specialization, given)
+    made = triton.compile(ASTSource(kernel, signature, constants, attributes), target=target, options=options.__dict__)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        usage = re.search(r"REG:(\d+) STACK:(\d+)", _read("cuobjdump", "-res-usage", file.name))
+        code = _read("nvdisasm", "-c", file.name)
+    assert usage is not None, "cuobjdump reported no resources"
+    counts = {name: len(re.findall(rf"\b{pattern}\b", code)) for name, pattern in _INSTRUCTIONS.items()}
+    return Resources(
+        each.role, each.config, arch, int(usage[1]), stack=int(usage[2]), shared=made.metadata.shared, grouped=len(re.findall(r"\bHGMMA\b", code)), **counts
+    )
+
+
+@contextmanager
+def _recorded(arch: int) -> Iterator[list[Launch]]:
+    """Launches that are written down instead of made, on a GPU with as many processors as the usual one of this kind."""
+    found: list[Launch] = []
+
+    def record(kernel: Any, grid: tuple[int, ...], config: Config, *arguments: Any, **constants: Any) -> None:
+        found.append(Launch(kernel, config, arguments, constants))
+
+    with patch.object(configs, "run", record), patch.object(launch, "processors", lambda device: PROCESSORS[arch]):
+        yield found
+
+
+@lru_cache(maxsize=64)
+def _binder(kernel: Any, arch: int) -> Callable[..., Any]:
+    return create_function_from_signature(kernel.signature, kernel.params, make_backend(GPUTarget("cuda", arch, 32)))
+
+
+def _read(binary: str, *arguments: str) -> str:
+    return subprocess.run([_BINARIES / binary, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def _flat(arguments: Sequence[Any]) -> Iterator[Any]:
+    for argument in arguments:
+        if isinstance(argument, tuple):
+            yield from _flat(argument)
+        else:
+            yield argument
+
+
+def _described(argument: Any) -> Any:
+    return (argument.dtype, argument.data_ptr() % 16) if isinstance(argument, torch.Tensor) else argument
