@@ -1,4 +1,4 @@
-"""What is run: a ``Case`` names one computation, ``workload`` makes its inputs and its forward and backward pass."""
+"""What is run: a ``Case`` names one computation, ``workload`` makes its inputs and its passes, forward and backward or forward alone."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Case:
     dim: int = 64
     beta: float = 0.125
     reads: str = "state"
+    backward: bool = True
 
     @property
     def spec(self) -> ReadEnergy:
@@ -41,28 +42,34 @@ class Case:
 
 @dataclass(frozen=True)
 class Workload:
-    """A forward and a backward pass over fixed inputs. Its inputs and its cotangent are allocated before it runs."""
+    """A forward and a backward pass over fixed inputs, or no backward one. Its inputs and its cotangent are allocated before it runs."""
 
     forward: Forward
     inputs: tuple[Tensor, ...]
     cotangent: Tensor
+    backward: bool
 
     def __call__(self) -> tuple[Tensor, ...]:
-        """The output, and the gradient of every input."""
+        """The output, and the gradient of every input where there is a backward pass."""
         output = self.forward(*self.inputs)
-        return output.detach(), *torch.autograd.grad(output, self.inputs, self.cotangent)
+        return (output.detach(), *torch.autograd.grad(output, self.inputs, self.cotangent)) if self.backward else (output,)
 
     @property
-    def gradient_bytes(self) -> int:
+    def input_bytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in self.inputs)
+
+    @property
+    def result_bytes(self) -> int:
+        """Of the gradients, or of the output of a forward pass alone."""
+        return self.input_bytes if self.backward else self.cotangent.numel() * self.cotangent.element_size()
 
 
 def workload(case: Case, seed: int = 0) -> Workload:
     """Standard normal queries, patterns and cotangent; the same for every engine."""
     generator = torch.Generator().manual_seed(seed)
     shapes = _shapes(case)
-    inputs = tuple(torch.randn(shape, generator=generator).requires_grad_() for shape in shapes)
-    return Workload(ENGINES[case.engine](case), inputs, torch.randn(shapes[0], generator=generator))
+    inputs = tuple(torch.randn(shape, generator=generator).requires_grad_(case.backward) for shape in shapes)
+    return Workload(ENGINES[case.engine](case), inputs, torch.randn(shapes[0], generator=generator), case.backward)
 
 
 def reading(energy: str) -> str:
@@ -91,12 +98,12 @@ def _retrieval(backend: str) -> Callable[[Case], Forward]:
 
 
 def _attention(case: Case) -> Forward:
-    """torch's attention among the patterns, called once per step."""
+    """torch's attention among the patterns, called once per step; the last step reads the values."""
 
-    def run(query, keys):
-        for _ in range(case.steps):
+    def run(query, keys, values=None):
+        for _ in range(case.steps - 1):
             query = scaled_dot_product_attention(query, keys, keys, scale=case.beta)
-        return query
+        return scaled_dot_product_attention(query, keys, keys if values is None else values, scale=case.beta)
 
     return run
 

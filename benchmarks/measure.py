@@ -85,7 +85,7 @@ def ratio(ours: dict, peer: dict) -> dict:
 def agreement(ours: tuple[torch.Tensor, ...], peer: tuple[torch.Tensor, ...]) -> dict:
     """Largest differences of outputs and of gradients, relative to the largest entry where that exceeds 1."""
     gaps = [float((a - b).abs().amax() / b.abs().amax().clamp_min(1.0)) for a, b in zip(ours, peer, strict=True)]
-    return {"output": gaps[0], "gradients": max(gaps[1:])}
+    return {"output": gaps[0], "gradients": max(gaps[1:], default=0.0)}
 
 
 def _warmed(runs: dict[str, Run], effort: Effort) -> float:

@@ -1,4 +1,4 @@
-"""How much: growth of the peak resident memory during one forward and backward pass, each in a fresh process. Linux only."""
+"""How much: growth of the peak resident memory during the passes of a case, each in a fresh process. Linux only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ FLOOR = 2**18  # bytes below which a difference of resident sizes is noise
 
 
 def peak(case: Case, threads: int) -> dict | None:
-    """Bytes of a pass over its inputs: ``extra`` (gradients of the inputs included) and ``beyond`` (without them). None where it did not finish."""
+    """Bytes of a pass over its inputs: ``extra`` (results, that is gradients or the output of a forward pass, included) and ``beyond`` (without them).
+
+    None where it did not finish.
+    """
     command = [sys.executable, __file__, json.dumps(asdict(case)), str(threads)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True, env=os.environ | ALLOCATOR)
@@ -41,7 +44,7 @@ def peak_here(case: Case) -> dict:
     result = work()
     extra = _status("VmHWM") - before
     del result
-    return {"extra": extra, "gradients": work.gradient_bytes, "beyond": extra - work.gradient_bytes, "inputs": work.gradient_bytes}
+    return {"extra": extra, "results": work.result_bytes, "beyond": extra - work.result_bytes, "inputs": work.input_bytes}
 
 
 def ratio(ours: dict, peer: dict, figure: str) -> float:

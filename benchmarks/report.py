@@ -13,7 +13,7 @@ ROW_HEADERS = (
     "time, s: ours / peer",
     "time ratio: fastest (median of pairs)",
     "extra memory over the inputs, MiB: ours / peer (ratio)",
-    "beyond inputs and gradients, MiB: ours / peer (ratio)",
+    "beyond inputs and {results}, MiB: ours / peer (ratio)",
     "bars",
 )
 GROWTH_HEADERS = (
@@ -32,7 +32,8 @@ def cells(result: dict) -> tuple[list[str], list[list[str]]]:
     """Headers and rows of a result."""
     if result["kind"] == "growth":
         return list(GROWTH_HEADERS), [line for row in result["rows"] for line in _growth_lines(row)]
-    return [*result["labels"], *ROW_HEADERS], [[*row["labels"], *_compared(row)] for row in result["rows"]]
+    headers = [header.format(results=result.get("results", "gradients")) for header in ROW_HEADERS]
+    return [*result["labels"], *headers], [[*row["labels"], *_compared(row)] for row in result["rows"]]
 
 
 def show(result: dict, console: Console) -> None:
@@ -64,9 +65,9 @@ The gradient reaches every input.
   the row says *busy*.
 - **Extra memory over the inputs**: growth of the peak resident memory in a fresh process, the gradients of the inputs included, since they are
   part of the result. Freed blocks go back to the system at once, so that fragments of the heap do not count. **Beyond inputs and
-  gradients**: the same without those gradients.
-- **Bars** are judged on the ratio of the fastest samples and on the extra memory over the inputs. *disagrees* marks outputs that differ by more
-  than 1e-4; such a row meets no bar.
+  gradients** (or output, where only the forward pass is run): the same without those.
+- **Bars** are judged on the ratio of the fastest samples and on the extra memory over the inputs, unless they say otherwise. *disagrees*
+  marks outputs that differ by more than 1e-4; such a row meets no bar.
 """
 
 

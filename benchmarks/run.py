@@ -23,7 +23,7 @@ def comparison(name: str, sizes: Sizes, threads: int) -> Iterator[dict]:
     rows: list[dict] = []
     for match in table.matches:
         rows.append(_row(match, sizes.effort, threads))
-        yield {"kind": "comparison", "title": table.title, "note": table.note, "labels": table.labels, "rows": rows}
+        yield {"kind": "comparison", "title": table.title, "note": table.note, "labels": table.labels, "results": table.results, "rows": rows}
 
 
 def scaling(sizes: Sizes, threads: int) -> Iterator[dict]:
@@ -52,7 +52,7 @@ def _row(match: Match, effort: measure.Effort, threads: int) -> dict:
 def _timed(match: Match, effort: measure.Effort) -> dict:
     """Agreement and times. The inputs are gone when this returns, before memory is measured elsewhere."""
     ours, peer = workload(match.ours), workload(match.peer)
-    gap = measure.agreement(ours(), peer())
+    gap = measure.agreement(ours(), workload(match.truth or match.peer)())
     return {"agreement": gap, "agrees": gap["output"] <= TOLERANCE, "time": measure.timed({"ours": ours, "peer": peer}, effort)}
 
 
@@ -61,7 +61,8 @@ def _ratios(row: dict) -> dict:
     peaks = row["memory"]
     known = peaks["ours"] is not None and peaks["peer"] is not None
     over = {name: memory.ratio(peaks["ours"], peaks["peer"], figure) if known else None for name, figure in (("memory", "extra"), ("beyond", "beyond"))}
-    return {"time": time["fastest"], "time, median of pairs": time["median"], **over}
+    megabytes = peaks["ours"]["beyond"] / 1e6 if peaks["ours"] is not None else None
+    return {"time": time["fastest"], "time, median of pairs": time["median"], **over, "megabytes": megabytes}
 
 
 def _verdict(bar: Bar, ratios: dict, agrees: bool) -> dict:

@@ -16,7 +16,10 @@ EDGE = 15e9  # bytes that a peer may need before its case is left out
 
 @dataclass(frozen=True)
 class Bar:
-    """A limit on our figure over the peer's: ``figure`` is "time", "memory" (over the inputs) or "beyond" (their gradients too)."""
+    """A limit on our figure over the peer's: ``figure`` is "time", "memory" (over the inputs) or "beyond" (their gradients too).
+
+    Or on ours alone: "megabytes" (beyond inputs and results).
+    """
 
     text: str
     figure: str
@@ -25,13 +28,14 @@ class Bar:
 
 @dataclass(frozen=True)
 class Match:
-    """One row: our case, the peer's, and the bars."""
+    """One row: our case, the peer's, and the bars. ``truth`` is what our numbers are compared with where the peer computes others."""
 
     labels: tuple[str, ...]
     ours: Case
     peer: Case
     bars: tuple[Bar, ...]
     skipped: str = ""
+    truth: Case | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,12 @@ class Sizes:
     heads: tuple[int, ...] = (1, 8)
     growth: tuple[int, ...] = (16384, 65536, 262144, 1048576)
     queries: int = 256
+    many_queries: int = 1024
     effort: Effort = field(default_factory=Effort)
 
 
 FULL = Sizes()
-QUICK = Sizes(slots=(4096,), heads=(1,), growth=(1024, 2048, 4096), queries=64, effort=Effort(rounds=2, retries=0, shortest=0.05))
+QUICK = Sizes(slots=(4096,), heads=(1,), growth=(1024, 2048, 4096), queries=64, many_queries=128, effort=Effort(rounds=2, retries=0, shortest=0.05))
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Comparison:
     note: str
     labels: tuple[str, ...]
     matches: list[Match] = field(default_factory=list)
+    results: str = "gradients"  # what a pass returns
 
 
 def attention(sizes: Sizes) -> Comparison:
@@ -80,10 +86,24 @@ def presets(sizes: Sizes) -> Comparison:
     for name in ENERGIES:
         if name == "log_sum_exp":
             continue
-        beta = 1 / 64 if name == "epanechnikov" else 1 / 8
+        beta = _beta(name)
         ours = Case("chunked", name, sizes.slots[-1], queries=sizes.queries, beta=beta, reads=reading(name))
         matches.append(Match((name, f"{beta:g}", "patterns as values" if ours.reads == "patterns" else "state"), ours, replace(ours, engine="reference"), bars))
     return Comparison(title, note, ("energy", "β", "reads"), matches)
+
+
+def forward(sizes: Sizes) -> Comparison:
+    queries, slots = sizes.many_queries, sizes.slots[-1]
+    title = f"Every preset reading values, chunked, {queries:,} queries x {slots:,} slots, forward alone, against torch's scaled_dot_product_attention"
+    note = "SDPA on the same tensors is the yardstick, whatever the energy; numbers are compared with the reference. Keys and values differ."
+    peer = Case("torch SDPA", "log_sum_exp", slots, queries=queries, reads="values", backward=False)
+    matches = []
+    for name in ENERGIES:
+        limit = FORWARD_LIMITS.get(name, 2.0)
+        bars = (Bar(f"≤ {limit:g}x its time", "time", limit), Bar("≤ 64 MB beyond inputs and output", "megabytes", 64.0))
+        ours = replace(peer, engine="chunked", energy=name, beta=_beta(name))
+        matches.append(Match((name, f"{ours.beta:g}"), ours, peer, bars, truth=replace(ours, engine="reference")))
+    return Comparison(title, note, ("energy", "β"), matches, "output")
 
 
 def sparse(sizes: Sizes) -> Comparison:
@@ -99,12 +119,18 @@ def sparse(sizes: Sizes) -> Comparison:
 
 
 LABELS = ("slots", "heads", "extra steps k")
-COMPARISONS = {"attention": attention, "hopfield_layers": hopfield_layers, "presets": presets, "sparse": sparse}
+COMPARISONS = {"attention": attention, "hopfield_layers": hopfield_layers, "presets": presets, "forward": forward, "sparse": sparse}
+FORWARD_LIMITS = {"log_sum_exp": 1.02, "relu_feed_forward": 1.05, "squared_relu_feed_forward": 1.05}  # of SDPA's time; 2 for the others
 GROWTH_ENERGIES = ("log_sum_exp", "relu_feed_forward", "entmax")
 
 
 def growth(energy: str, sizes: Sizes) -> list[Case]:
     return [Case("chunked", energy, slots, queries=sizes.queries) for slots in sizes.growth]
+
+
+def _beta(energy: str) -> float:
+    """1/√d; for a kernel of finite reach one at which about half of the slots are within it."""
+    return 1 / 64 if energy == "epanechnikov" else 1 / 8
 
 
 def _repeated(sizes: Sizes) -> Iterator[tuple[tuple[str, ...], Case]]:

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hopfield_amem import ENERGIES, ReadEnergy, explain, presets, retrieve
 from hopfield_amem.energies import Cosine, Dot, Exp, Log, Manhattan, Simplex, Tsallis
 from hopfield_amem.energies.registry import named
-from hopfield_amem.kernels import cut, engine, nearest, operators, tiles
+from hopfield_amem.kernels import cut, engine, fused, nearest, operators, tiles
 
 MORE = {
     **ENERGIES,
@@ -61,6 +61,16 @@ def test_every_mask_over_many_tiles(name, kind, monkeypatch, poisoned):
     query, keys, values = (torch.randn(2, n, d, dtype=torch.float64) for n, d in ((17, 5), (100, 5), (100, 3)))
     compare(MORE[name], query, keys, values, masked(kind, 17, 100))
     compare(MORE[name], query, keys, None, masked(kind, 17, 100))
+
+
+@pytest.mark.parametrize("width", [3, 5])
+@pytest.mark.parametrize("kind", ["none", "per query"])
+@pytest.mark.parametrize("name", ["log_sum_exp", "distance", "softmax1"])
+def test_softmax_whole_and_in_slices(name, kind, width, monkeypatch):
+    """Keys and values of one width are read whole, all else in slices of 1,024 slots."""
+    monkeypatch.setattr(fused, "SLICE", 1)
+    query, keys, values = (torch.randn(2, n, d, dtype=torch.float64) for n, d in ((7, 5), (2500, 5), (2500, width)))
+    compare(MORE[name], query, keys, values, masked(kind, 7, 2500))
 
 
 @pytest.mark.parametrize("steps", [1, 3])

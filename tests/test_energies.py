@@ -49,6 +49,15 @@ def test_gelu_and_silu_are_finite_far_out():
         close(separation(far), torch.tensor([0.0, 0.5e8], dtype=torch.float64), rtol=1e-6, atol=1e-6)
 
 
+def test_steps_are_zero_at_their_edge():
+    near = torch.tensor([-1e-300, -0.0, 0.0, 1e-300, 1e-9, 2.0], dtype=torch.float64)
+    step = torch.tensor([0.0, 0, 0, 1, 1, 1], dtype=torch.float64)
+    for stepped in (RectifiedPower(1).slope, RectifiedPower(2).curvature):
+        assert torch.equal(stepped(near), step)
+    edge = torch.tensor([-1 - 2**-52, -1.0, -1 + 2**-53, 0.0], dtype=torch.float64)
+    assert torch.equal(Epanechnikov().slope(edge), torch.tensor([0.0, 0, 1, 1], dtype=torch.float64))
+
+
 def test_derived_derivatives_equal_the_closed_ones():
     score = torch.linspace(-2.9, 3, 50, dtype=torch.float64)
     for closed, function in ((Exp(), lambda s: s.exp()), (Gelu(), Gelu().__call__), (Silu(), Silu().__call__), (Tsallis(1.5), Tsallis(1.5).__call__)):

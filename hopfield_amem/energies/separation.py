@@ -87,16 +87,13 @@ class RectifiedPower(Separation):
         return score.relu() ** self.degree / self.degree
 
     def slope(self, score: Tensor) -> Tensor:
-        if self.degree == 1:
-            return (score > 0).to(score.dtype)
-        return score.relu() if self.degree == 2 else score.relu() ** (self.degree - 1)
+        return _rectified(score, self.degree - 1)
 
     def curvature(self, score: Tensor) -> Tensor:
         if self.degree == 1:
             return torch.zeros_like(score)
-        if self.degree == 2:
-            return (score > 0).to(score.dtype)
-        return (self.degree - 1) * score.relu() ** (self.degree - 2)
+        power = _rectified(score, self.degree - 2)
+        return power if self.degree == 2 else (self.degree - 1) * power
 
     def formula(self, score: str) -> str:
         return f"max({score}, 0){superscript(self.degree)}/{self.degree}"
@@ -116,7 +113,7 @@ class Epanechnikov(Separation):
         return (1 + score).relu()
 
     def slope(self, score: Tensor) -> Tensor:
-        return (score > -1).to(score.dtype)
+        return _rectified(1 + score, 0)
 
     def curvature(self, score: Tensor) -> Tensor:
         return torch.zeros_like(score)
@@ -170,6 +167,13 @@ class Tsallis(Separation):
         scaled = score if self.alpha == 2 else f"{self.alpha - 1:g}({score})"
         power = self.alpha / (self.alpha - 1)
         return f"[{_sum('1', scaled)}]₊{superscript(int(power)) if power.is_integer() else f'^{power:.4g}'}/{self.alpha:g}"
+
+
+def _rectified(score: Tensor, exponent: int) -> Tensor:
+    """``max(s, 0)ⁿ``, for n = 0 the step that is 0 at 0; a sign is twice as fast as a comparison that is converted."""
+    if exponent == 0:
+        return score.relu().sign()
+    return score.relu() if exponent == 1 else score.relu() ** exponent
 
 
 def superscript(n: int) -> str:

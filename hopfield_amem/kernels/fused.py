@@ -3,7 +3,8 @@
 Serves every rule whose weights are ``exp(s − Q)``: ``Dot · Exp · Log`` directly, ``Euclidean`` and ``Cosine`` through their
 lifted vectors, an empty slot in closed form: ``Q = log(1 + e^L)`` and ``o = o_L e^(L − Q)``. Passing this Q and o on to
 the fused backward gives its gradient, because only ``exp(s − Q)`` and ``⟨dO, o⟩`` enter there. Long memories go by in slices
-whose partial results merge exactly, so that lifted keys and partial gradients never need more than a slice.
+whose partial results merge exactly, so that lifted keys, masks and partial gradients never need more than a slice; a forward
+pass that makes no copies takes them whole.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def serves(memory: Cut) -> bool:
 
 def forward(memory: Cut) -> Rows:
     output, level = None, None
-    for j in _slices(memory):
+    for j in _slices(memory, _copies(memory)):
         state, keys, values, mask = _operands(memory, j)
         part, log = _FORWARD(state, keys, values, 0.0, memory.causal, attn_mask=mask, scale=1.0)  # type: ignore[misc]
         part, log = part.squeeze(1)[..., : memory.columns], log.squeeze(1).to(part.dtype)
@@ -62,7 +63,7 @@ def backward(memory: Cut, rows: Rows, cotangent: Tensor):
     d_state = torch.zeros_like(memory.state)
     d_keys = torch.zeros(memory.keys.shape, dtype=memory.keys.dtype)
     d_values = None if memory.values is None else torch.zeros(memory.values.shape, dtype=memory.values.dtype)
-    for j in _slices(memory):
+    for j in _slices(memory, True):
         to_state, to_lifted, to_read = _sliced_backward(memory, rows, cotangent, level, j)
         d_state += to_state
         if d_values is None:
@@ -86,10 +87,15 @@ def _sliced_backward(memory: Cut, rows: Rows, cotangent: Tensor, level: Tensor, 
     return to_state[..., :width], to_lifted[..., :width], to_read[..., : memory.columns]
 
 
-def _slices(memory: Cut) -> Iterator[slice]:
-    """Slot ranges; a causal read is aligned at its first slot and stays whole."""
+def _copies(memory: Cut) -> bool:
+    """Whether the operands of a forward pass are more than the memory itself: lifted keys, widened ones, or a mask."""
+    return not memory.identity or memory.columns != memory.keys.shape[2] or memory.presence is not None
+
+
+def _slices(memory: Cut, cut: bool) -> Iterator[slice]:
+    """Slot ranges, or all slots at once; a causal read is aligned at its first slot and stays whole."""
     slots = memory.keys.shape[1]
-    width = slots if memory.causal else max(1024, SLICE // (memory.keys.shape[0] * memory.keys.shape[2]))
+    width = max(1024, SLICE // (memory.keys.shape[0] * memory.keys.shape[2])) if cut and not memory.causal else slots
     for j in range(0, slots, width):
         yield slice(j, min(j + width, slots))
 

@@ -32,11 +32,15 @@ def candidates(memory: Cut, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor,
     found, solved_at = _nothing(memory), 0
     for j in memory.tiles(b, i):
         score, gate = memory.score(b, i, memory.slots((b, j))[0]), memory.gate(b, i, j)
-        present = amount(score, gate)
-        tau = _raised(rule, tau, score, present)
-        keep = _near(rule, tau.unsqueeze(-2), score)
-        where = (keep if gate is None else keep & (gate > 0)).nonzero(as_tuple=True)
-        fresh = where[0] * queries + where[1], where[2] + j.start, score[where], torch.ones_like(score[where]) if present is None else present[where]
+        score = score if gate is None else score.masked_fill_(gate == 0, -math.inf)
+        present = None if gate is None or gate.dtype == torch.bool else amount(score, gate)
+        peak = score.amax(-1)
+        tau = _raised(rule, tau, peak, score, present)
+        hot = _near(rule, tau, peak).nonzero(as_tuple=True)  # queries that this tile matters to
+        score = score[hot]
+        query, slot = _near(rule, tau[hot].unsqueeze(-2), score).nonzero(as_tuple=True)
+        row, score = (hot[0] * queries + hot[1])[query], score[query, slot]
+        fresh = row, slot + j.start, score, torch.ones_like(score) if present is None else present[hot][query, slot]
         found = tuple(torch.cat(pair) for pair in zip(found, fresh, strict=True))
         if len(found[0]) > 2 * solved_at + 8 * batch * queries:
             found, tau = _pruned(rule, found, tau)
@@ -48,12 +52,12 @@ def candidates(memory: Cut, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor,
     return None if slot.numel() > 2 * memory.budget else (slot, score, present, tau.flatten(0, 1))
 
 
-def _raised(rule: Rule, tau: Tensor, score: Tensor, present: Tensor | None) -> Tensor:
+def _raised(rule: Rule, tau: Tensor, peak: Tensor, score: Tensor, present: Tensor | None) -> Tensor:
     """A lower bound of τ, raised by a tile: its largest score, and the largest weight that one slot alone must have."""
     top, distance = tau.unbind(-1)
-    higher = torch.maximum(top, (score if present is None else torch.where(present > 0, score, -math.inf)).amax(-1))
+    higher = torch.maximum(top, peak)
     known = torch.where(higher == -math.inf, 0.0, higher)
-    single = anchor(rule.separation, score - known.unsqueeze(-1), present).amax(-1)
+    single = peak - known if present is None else anchor(rule.separation, score - known.unsqueeze(-1), present).amax(-1)
     return torch.stack([higher, torch.maximum(distance + torch.where(top == -math.inf, -math.inf, top - known), single)], -1)
 
 
@@ -90,12 +94,20 @@ def forward(memory: Cut, rows: Rows, found: tuple[Tensor, ...], b: slice, i: sli
 
 
 def hits(rule: Rule, z: Tensor, gate: Tensor | None) -> tuple[Tensor, ...] | None:
-    """Indices of the slots of a tile that carry weight, or None when they are more than one in sixteen."""
+    """Indices of the slots of a tile that carry weight, or None when they are more than one in sixteen: a sample of the queries tells most dense tiles."""
     if not math.isfinite(rule.separation.reach):
         return None
+    sample = _reached(rule, z[:, ::16], None if gate is None else gate.expand(z.shape)[:, ::16])
+    if int(sample.sum()) * 8 > sample.numel():
+        return None
+    where = _reached(rule, z, gate).nonzero(as_tuple=True)
+    return where if len(where[0]) * 16 < z.numel() else None
+
+
+def _reached(rule: Rule, z: Tensor, gate: Tensor | None) -> Tensor:
+    """Whether slots of a tile are there and carry weight."""
     near = z > -rule.separation.reach
-    near = near if gate is None else near & (gate > 0)
-    return near.nonzero(as_tuple=True) if int(near.sum()) * 16 < z.numel() else None
+    return near if gate is None else near & (gate > 0)
 
 
 def backward(rule: Rule, tile: tuple, grads: tuple[Tensor, Tensor, Tensor], rated: Rated, where: tuple[Tensor, ...]) -> None:
@@ -104,7 +116,6 @@ def backward(rule: Rule, tile: tuple, grads: tuple[Tensor, Tensor, Tensor], rate
     (batch, query, slot), shape = where, z.shape
     row, column, z = (batch, query), (batch, slot), z[where]
     share = 1.0 if gate is None else gate.expand(shape)[where].to(z.dtype)
-    share = share if rated.mass is None else share * rated.mass[row].squeeze(-1)
     lean = (rated.grad[row] * values[column]).sum(-1)
     lean = lean if rated.base is None else lean - rated.base[row].squeeze(-1)
     weight = rule.separation.slope(z) * share

@@ -153,35 +153,30 @@ def backward(memory: Cut, rows: Rows, cotangent: Tensor, pulled: Tensor | None):
 
 
 def _tile(rule: Rule, z: Tensor, gate: Tensor | None, values: Tensor, rated: Rated) -> tuple[Tensor, Tensor, Tensor]:
-    """ds, p and the gradient of a presence, (b, i, j)."""
+    """ds, a F′ and the gradient of a presence, (b, i, j)."""
     lean = torch.bmm(rated.grad, values.mT)
     lean = lean if rated.base is None else lean.sub_(rated.base)
     slope = rule.separation.slope(z)
     amount = slope
     if gate is not None and gate.dtype != torch.bool:
-        amount = _scaled(slope * lean - (0.0 if rated.offset is None else rule.separation(z) * rated.offset), rated.mass)
-    weight = _scaled(gated(slope, gate), rated.mass)
-    d_score = _scaled(lean.mul_(gated(rule.separation.curvature(z), gate)), rated.mass)
-    return d_score if rated.offset is None else d_score.sub_(weight * rated.offset), weight, amount
-
-
-def _scaled(term: Tensor, factor: Tensor | None) -> Tensor:
-    return term if factor is None else term * factor
+        amount = slope * lean - (0.0 if rated.offset is None else rule.separation(z) * rated.offset)
+    weight = gated(slope, gate)
+    d_score = lean.mul_(gated(rule.separation.curvature(z), gate))
+    return d_score if rated.offset is None else d_score.addcmul_(weight, rated.offset, value=-1), weight, amount
 
 
 @dataclass
 class Rated:
-    """dO of a block's queries, and their τ (b, i, 2), 1/m, ⟨dO, u⟩ and δ (b, i, 1), None where trivial."""
+    """dO/m of a block's queries, and their τ (b, i, 2), ⟨dO, u⟩/m and δ/m (b, i, 1), None where trivial."""
 
     grad: Tensor
     tau: Tensor | None
-    mass: Tensor | None
     base: Tensor | None
     offset: Tensor | None
 
 
 def _statistics(rule: Rule, rows: Rows, cotangent: Tensor, pulled: Tensor | None, b: slice, i: slice) -> Rated:
-    grad, tau, mass, base = cotangent[b, i], None, None, None
+    grad, tau, base = cotangent[b, i], None, None
     offset = None if pulled is None else -pulled[b, i].unsqueeze(-1)
     if rule.exponential:
         tau = rows.value[b, i].unsqueeze(-1) - rule.constant
@@ -192,10 +187,10 @@ def _statistics(rule: Rule, rows: Rows, cotangent: Tensor, pulled: Tensor | None
         base = (grad * rows.baseline[b, i]).sum(-1, keepdim=True)
     elif rule.logarithmic:
         value = rows.value[b, i].unsqueeze(-1)
-        mass = torch.where(value == -math.inf, 0.0, torch.exp(-value))
+        mass = torch.where(value == -math.inf, 0.0, torch.exp(-value))  # 1/m
         through = (grad * rows.output[b, i]).sum(-1, keepdim=True)
-        offset = through if offset is None else through + offset
-    return Rated(grad, tau, mass, base, offset)
+        grad, offset = grad * mass, (through if offset is None else through + offset) * mass
+    return Rated(grad, tau, base, offset)
 
 
 def _pull_back(memory: Cut, d_score: Tensor, block: tuple[slice, slice], lifted: Tensor, grads: tuple[Tensor, Tensor]) -> None:
