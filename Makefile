@@ -7,7 +7,8 @@ READY = $(VENV)/.ready
 GPU_PYTHON ?= $(BIN)/python
 GPU_READY = $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))
 GPU_RUN = env -u TRITON_INTERPRET PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON)
-GPU_TESTS ?= -n 8 tests/interpreted
+GPU_TESTS ?= tests/interpreted
+GPU_OPTIONS ?= $(if $(QUICK),--quick)
 
 .PHONY: help demo test check examples bench gpu clean
 
@@ -47,8 +48,9 @@ bench: $(READY)
 # The benchmark runs even where a test fails, so that a GPU lent for an hour gives both answers; either failing fails the target.
 gpu: $(GPU_READY)
 	@$(GPU_RUN) benchmarks/gpu.py check
-	@$(GPU_RUN) -m pytest $(GPU_TESTS); tests=$$?; \
-	$(GPU_RUN) benchmarks/gpu.py $(if $(QUICK),--quick) && exit $$tests
+	@processes=$$($(GPU_RUN) -c "import xdist" 2>/dev/null && echo "-n 8"); \
+	$(GPU_RUN) -m pytest $$processes $(GPU_TESTS); tests=$$?; \
+	$(GPU_RUN) benchmarks/gpu.py $(GPU_OPTIONS) && exit $$tests
 
 clean:
 	rm -rf $(VENV) out *.egg-info .pytest_cache .ruff_cache .hypothesis

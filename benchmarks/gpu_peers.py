@@ -35,7 +35,7 @@ def variants(name: str, case: Case) -> list[Variant]:
     return CONTENDERS[name](case)
 
 
-def log_square_relu(score: Tensor, *_: Tensor) -> Tensor:
+def log_square_relu(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, slot: Tensor) -> Tensor:
     """Flex's log trick: the softmax of the logarithm of a positive weight is the normalised weight, here ``max(s, 0)²``."""
     return 2.0 * torch.log(torch.relu(score))
 

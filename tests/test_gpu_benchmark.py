@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import gpu
 import gpu_cases
 import gpu_measure
 import gpu_peers
@@ -20,6 +21,7 @@ import results
 import torch
 from gpu_cases import BACKWARD, BOTH, FORWARD, LINES, Case
 from gpu_report import NOT_MEASURED, page, summary, verdict
+from typer.testing import CliRunner
 
 from hopfield_amem import ENERGIES, retrieve
 
@@ -255,6 +257,31 @@ def test_an_interrupted_run_goes_on_and_a_complete_one_starts_anew():
     assert gpu_run.kept(None, now, wanted, wanted) == {}
     some = wanted[5:7]
     assert len(gpu_run.kept(stored, now, wanted, some)) == len(wanted) - 3
+
+
+def test_the_command_saves_every_case_resumes_and_writes_the_page(monkeypatch, tmp_path):
+    """All of gpu.py but the GPU: a run cut short after three cases, then one that goes on."""
+    ran: list[str] = []
+
+    def some(wanted, quick, deadline):
+        for case in wanted[:3]:
+            ran.append(case.name)
+            yield case.name, measured_row(case)
+
+    monkeypatch.setattr(gpu, "_require_gpu", lambda: None)
+    monkeypatch.setattr(gpu, "_places", lambda quick: (tmp_path, tmp_path / "page.md"))
+    monkeypatch.setattr(gpu_run, "environment", lambda quick: ENVIRONMENT)
+    monkeypatch.setattr(gpu_run, "rows", some)
+    first, second = (CliRunner().invoke(gpu.app, []) for _ in range(2))
+    names = [case.name for case in gpu_cases.cases()]
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output
+    assert ran == names[:6] == list(results.load(tmp_path, iter(["gpu"]))["gpu"]["rows"])
+    assert f"{len(names) - 3} of {len(names)} cases are left" in first.output and "2.00x" in first.output
+    assert (tmp_path / "page.md").read_text(encoding="utf-8").count("2.00x") >= 6
+    monkeypatch.setattr(gpu_run, "rows", lambda wanted, *_: [(wanted[0].name, gpu_run.failed(wanted[0], "out of memory"))])
+    third = CliRunner().invoke(gpu.app, ["--only", "entmax/entmax"])
+    assert third.exit_code == 1 and "Our kernels failed or were wrong in: entmax/entmax/" in third.output
+    assert len(results.load(tmp_path, iter(["gpu"]))["gpu"]["rows"]) == 7
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
