@@ -3,8 +3,14 @@ PY ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+# make gpu GPU_PYTHON=python3 takes the machine's own environment, with its own CUDA build of torch, instead of $(VENV).
+GPU_PYTHON ?= $(BIN)/python
+GPU_READY = $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))
+GPU_RUN = env -u TRITON_INTERPRET PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON)
+GPU_TESTS ?= tests/interpreted
+GPU_OPTIONS ?= $(if $(QUICK),--quick)
 
-.PHONY: help demo test check examples bench clean
+.PHONY: help demo test check examples bench gpu clean
 
 help:
 	@echo "make demo      store, damage and recall real images with every energy; pictures in out/demo"
@@ -12,6 +18,7 @@ help:
 	@echo "make check     lint and types"
 	@echo "make examples  run every example"
 	@echo "make bench     measure against the peers; results in benchmarks/results"
+	@echo "make gpu       on a GPU: test the kernels compiled, measure them against the peers; docs/performance.md. QUICK=1, GPU_PYTHON=python3"
 	@echo "make clean     remove the environment and everything generated"
 
 # The stamp is written last, so that an interrupted installation is done again.
@@ -37,6 +44,13 @@ examples: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/retrieve.py
+
+# The benchmark runs even where a test fails, so that a GPU lent for an hour gives both answers; either failing fails the target.
+gpu: $(GPU_READY)
+	@$(GPU_RUN) benchmarks/gpu.py check
+	@processes=$$($(GPU_RUN) -c "import xdist" 2>/dev/null && echo "-n 8"); \
+	$(GPU_RUN) -m pytest $$processes $(GPU_TESTS); tests=$$?; \
+	$(GPU_RUN) benchmarks/gpu.py $(GPU_OPTIONS) && exit $$tests
 
 clean:
 	rm -rf $(VENV) out *.egg-info .pytest_cache .ruff_cache .hypothesis

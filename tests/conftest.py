@@ -1,6 +1,11 @@
+import sys
+from pathlib import Path
+
 import hypothesis
 import pytest
 import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # whose modules are scripts, not a package
 
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 hypothesis.settings.load_profile("repeatable")
