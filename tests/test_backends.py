@@ -144,7 +144,7 @@ def test_no_tensor_grows_as_queries_times_slots(name):
     energy = MORE[name]
     queries, slots, budget = 400, 3000, 4096
     state = energy.similarity.lift_state(torch.randn(1, queries, 4))
-    memory = cut.Cut(cut.Rule(*named(energy.name)), state, torch.randn(1, slots, 4), None, None, 4, False, budget)
+    memory = cut.Cut(cut.Rule(*named(energy.name)), state, torch.randn(1, slots, 4), None, None, 4, budget=budget)
     with Largest() as largest:
         rows = tiles.forward(memory, cut.BASELINE)
         tiles.backward(memory, rows, torch.randn(1, queries, 4), None)

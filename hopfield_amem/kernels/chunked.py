@@ -25,7 +25,10 @@ class Chunked(Bounded):
         if values is not None and mass:
             values = torch.cat([values, torch.ones_like(values[..., :1])], -1)  # a column of ones sums the weights
         width = 1 if value else self.dim + mass  # the columns of lifted keys to read: a massive similarity has ones after the first d
-        layout = Layout(lifted, self.shifted, values, self.presence, bool(self.gates.reach))
-        output, level = streamed(layout.folded(), energy.name, width, bool(self.gates.reach), VALUE if value else 0)
+        gates = self.gates
+        bias = None if gates.bias is None else gates.bias.to(state.dtype).unsqueeze(-2)
+        layout = Layout(lifted, self.shifted, values, self.presence, gates.aligned, *([] if bias is None else [bias.shape[:-2]]))
+        tensors = (*layout.folded(), None if bias is None else layout.batched(bias), gates.seed)
+        output, level = streamed(tensors, energy.name, width, gates.reach, gates.dropout, VALUE if value else 0)
         output, level = layout.unfolded(output), layout.unfolded(level.unsqueeze(-1)).squeeze(-1)
         return (output[..., :-1], level, output[..., -1:]) if mass else (output, level, None)

@@ -12,6 +12,7 @@ from ..energies.derivative import vjp
 from ..energies.scaling import Log, Scaling, Simplex, has_null_slot, is_exponential
 from ..energies.separation import Separation
 from ..energies.similarity import Dot, Similarity
+from .gates import kept
 
 ELEMENTS = 2**18  # scores alive at once, 1 MiB in float32: a few such tiles fit a core's cache
 VALUE, BASELINE = 1, 2  # what a read needs beside its output: Q for an energy, u for a backward pass
@@ -76,13 +77,25 @@ class Cut:
     values: Tensor | None  # (b, n, v); None reads the leading ``width`` columns of the lifted keys
     presence: Tensor | None  # (b, q or 1, n or 1)
     width: int
-    causal: bool
+    reach: int = 0  # query i sees the slots i − reach + 1 … i; 0: all
+    bias: Tensor | None = None  # (b, 1, n), added to the scores
+    seed: Tensor | None = None  # of dropout
+    rate: float = 0.0
     budget: int = ELEMENTS  # scores alive at once
 
     @property
     def identity(self) -> bool:
         """Whether keys are their own lift, so that gradients may be summed in place."""
         return isinstance(self.rule.similarity, Dot) or not self.rule.similarity.inner
+
+    @property
+    def causal(self) -> bool:
+        return self.reach > 0
+
+    @property
+    def windowed(self) -> bool:
+        """Whether some query does not reach back to the first slot."""
+        return 0 < self.reach < self.state.shape[1]
 
     @property
     def columns(self) -> int:
@@ -99,11 +112,11 @@ class Cut:
                 yield slice(b, b + together), slice(i, i + rows)
 
     def tiles(self, b: slice, i: slice) -> Iterator[slice]:
-        """Slot ranges for one block; under causality only up to the last query."""
+        """Slot ranges for one block; under causality only from the first query's reach up to the last query."""
         batch, queries = self.state[b, i].shape[:2]
         width = max(64, self.budget // max(1, batch * queries))
-        last = min(self.keys.shape[1], i.stop) if self.causal else self.keys.shape[1]
-        for j in range(0, last, width):
+        last = min(self.keys.shape[1], i.stop) if self.reach else self.keys.shape[1]
+        for j in range(max(0, i.start - self.reach + 1) if self.reach else 0, last, width):
             yield slice(j, min(j + width, last))
 
     def slots(self, index: tuple) -> tuple[Tensor, Tensor]:
@@ -112,10 +125,19 @@ class Cut:
         lifted = self.rule.similarity.lift_keys(keys) if self.rule.similarity.inner else keys
         return lifted, lifted[..., : self.width] if self.values is None else self.values[index]
 
-    def score(self, b: slice, i: slice, lifted: Tensor) -> Tensor:
+    def score(self, b: slice, i: slice, j: slice, lifted: Tensor) -> Tensor:
         """Scores of a tile, (b, i, j), in fresh memory."""
         state = self.state[b, i]
-        return torch.bmm(state, lifted.mT) if self.rule.similarity.inner else warmed(self.rule.similarity, state, lifted)
+        score = torch.bmm(state, lifted.mT) if self.rule.similarity.inner else warmed(self.rule.similarity, state, lifted)
+        return score if self.bias is None else score.add_(self.bias[b, :, j])
+
+    def kept(self, b: slice, i: slice, j: slice) -> Tensor | None:
+        """What dropout multiplies the weights of a tile with, (b, i, j); None without dropout."""
+        if self.seed is None:
+            return None
+        ranges = (range(part.start, min(part.stop, size)) for part, size in ((b, self.state.shape[0]), (i, self.state.shape[1]), (j, self.keys.shape[1])))
+        member, query, slot = (torch.arange(r.start, r.stop, device=self.state.device) for r in ranges)
+        return kept(self.seed, member[:, None, None], query[:, None], slot, self.rate).to(self.state.dtype)
 
     def lower(self, index: tuple, d_lifted: Tensor, d_keys: Tensor) -> None:
         """Add the gradient of lifted slots to that of the keys."""
@@ -130,9 +152,10 @@ class Cut:
             gate = self.presence[b]
             gate = gate[:, i] if gate.shape[1] > 1 else gate
             gate = gate[:, :, j] if gate.shape[2] > 1 else gate
-        if self.causal and j.stop > i.start + 1:
+        if self.reach and (j.stop > i.start + 1 or j.start < i.stop - self.reach):
             rows = torch.arange(i.start, min(i.stop, self.state.shape[1]), device=self.state.device)
-            past = torch.arange(j.start, j.stop, device=self.state.device) <= rows.unsqueeze(-1)
+            ago = rows.unsqueeze(-1) - torch.arange(j.start, j.stop, device=self.state.device)
+            past = (ago >= 0) & (ago < self.reach)
             gate = past.unsqueeze(0) if gate is None else gate * past
         return gate
 

@@ -31,10 +31,11 @@ def suits(energy: ReadEnergy) -> bool:
 
 
 def serves(memory: Cut) -> bool:
-    """Whether this read can run here, forward and backward (the fused backward has no gradient for a presence)."""
+    """Whether this read can run here, forward and backward (the fused backward has no gradient for a presence or a bias)."""
+    plain = memory.bias is None and memory.seed is None and not memory.windowed
     soft = memory.presence is not None and memory.presence.is_floating_point()
     enough = memory.state.shape[0] > 0 and memory.state.shape[1] > 0 and memory.keys.shape[1] > 0
-    return AVAILABLE and memory.rule.exponential and memory.rule.similarity.inner and enough and not soft and memory.state.device.type == "cpu"
+    return AVAILABLE and memory.rule.exponential and memory.rule.similarity.inner and enough and plain and not soft and memory.state.device.type == "cpu"
 
 
 def forward(memory: Cut) -> Rows:
@@ -74,7 +75,7 @@ def backward(memory: Cut, rows: Rows, cotangent: Tensor):
             d_keys[:, j] = to_lifted
         memory.lower((slice(None), j), to_lifted, d_keys)
         del to_lifted, to_read  # or the next slice would be computed beside them
-    return d_state, d_keys, d_values, None
+    return d_state, d_keys, d_values, None, None
 
 
 def _sliced_backward(memory: Cut, rows: Rows, cotangent: Tensor, level: Tensor, j: slice) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,9 +37,9 @@ class Layout:
         state = state.reshape(batch, self._count(self.shared) * self.rows, state.shape[-1])
         return (
             state,
-            self._batched(keys, batch),
-            None if values is None else self._batched(values, batch),
-            None if presence is None else self._batched(presence, batch),
+            self.batched(keys),
+            None if values is None else self.batched(values),
+            None if presence is None else self.batched(presence),
         )
 
     def grouped(self, *vectors: tuple[Tensor | None, int]) -> tuple[list[Tensor | None], int]:
@@ -92,11 +92,11 @@ class Layout:
         back = [order.index(k) for k in range(len(order))]
         return result.permute(*back, len(order), len(order) + 1)
 
-    def _batched(self, tensor: Tensor, batch: int) -> Tensor:
-        """Expand over the kept dimensions (the shared ones have size 1) and join them."""
+    def batched(self, tensor: Tensor) -> Tensor:
+        """Expand a (..., rows, columns) tensor of the memory over the kept dimensions (the shared ones have size 1) and join them."""
         tensor = tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
         shape = [1 if k in self.shared else size for k, size in enumerate(self.lead)]
-        return tensor.expand(*shape, *tensor.shape[-2:]).reshape(batch, *tensor.shape[-2:])
+        return tensor.expand(*shape, *tensor.shape[-2:]).reshape(self._count(self.kept), *tensor.shape[-2:])
 
     def _count(self, dims: list[int]) -> int:
         count = 1

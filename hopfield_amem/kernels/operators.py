@@ -9,13 +9,13 @@ from ..energies.registry import named
 from . import fused, tiles
 from .cut import BASELINE, ELEMENTS, Cut, Rows, Rule, warmed
 from .differentiable import FAMILIES, Family, differentiable
-from .gates import EVERYTHING, Gates
+from .gates import Gates
 
 
-def streamed(tensors: tuple[Tensor, Tensor, Tensor | None, Tensor | None], rule: str, width: int, causal: bool, needs: int) -> tuple[Tensor, Tensor]:
-    """Output and Q of a read of lifted, folded (state, keys, values, presence): (b, q, columns), (b, q)"""
+def streamed(tensors: tuple[Tensor | None, ...], rule: str, width: int, reach: int, rate: float, needs: int) -> tuple[Tensor, Tensor]:
+    """Output and Q of a read of lifted, folded (state, keys, values, presence, bias, seed): (b, q, columns), (b, q)"""
     needs |= BASELINE if torch.is_grad_enabled() else 0
-    output, value, *_ = differentiable("chunked", (rule, width, causal, needs), *tensors)
+    output, value, *_ = differentiable("chunked", (rule, width, reach, rate, needs), *tensors)
     return output, value
 
 
@@ -25,16 +25,17 @@ def _rule(name: str) -> Rule:
 
 @torch.library.custom_op("hopfield_amem::read", mutates_args=())
 def read(
-    state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None, rule: str, width: int, causal: bool, needs: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None, bias: Tensor | None, seed: Tensor | None, rule: str,
+    width: int, reach: int, rate: float, needs: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Output, value Q, threshold and baseline of every query. ``values=None`` reads the leading ``width`` key columns."""
-    memory = _memory(state, keys, values, presence, rule, width, causal)
+    memory = _memory(state, keys, values, presence, bias, seed, rule, width, reach, rate)
     rows = fused.forward(memory) if fused.serves(memory) else tiles.forward(memory, needs)
     return rows.output, rows.value, rows.tau, rows.baseline
 
 
 @read.register_fake
-def _(state, keys, values, presence, rule, width, causal, needs):
+def _(state, keys, values, presence, bias, seed, rule, width, reach, rate, needs):
     columns, shape = width if values is None else values.shape[-1], state.shape[:2]
     solved = _rule(rule).thresholded
     output, value = state.new_empty(*shape, columns), state.new_empty(shape)
@@ -43,48 +44,54 @@ def _(state, keys, values, presence, rule, width, causal, needs):
 
 @torch.library.custom_op("hopfield_amem::read_backward", mutates_args=())
 def read_backward(
-    cotangents: list[Tensor], inputs: list[Tensor], presence: Tensor | None, rows: list[Tensor], rule: str, width: int, causal: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of states, keys, values and presence (empty where there is none) from those of output (and value)."""
+    cotangents: list[Tensor], inputs: list[Tensor], presence: Tensor | None, bias: Tensor | None, seed: Tensor | None, rows: list[Tensor],
+    rule: str, width: int, reach: int, rate: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of states, keys, values, presence and bias (empty where there is none) from those of output (and value)."""
     state, keys, *values = inputs
-    memory = _memory(state, keys, values[0] if values else None, presence, rule, width, causal)
+    memory = _memory(state, keys, values[0] if values else None, presence, bias, seed, rule, width, reach, rate)
     if len(cotangents) == 1 and fused.serves(memory):
         grads = fused.backward(memory, Rows(*rows), cotangents[0])
     else:
         grads = tiles.backward(memory, Rows(*rows), cotangents[0], cotangents[1] if len(cotangents) > 1 else None)
     d_state, d_keys, *others = (state.new_empty(0) if grad is None else grad.contiguous() for grad in grads)
-    return d_state, d_keys, others[0], others[1]
+    return d_state, d_keys, others[0], others[1], others[2]
 
 
 @read_backward.register_fake
-def _(cotangents, inputs, presence, rows, rule, width, causal):
+def _(cotangents, inputs, presence, bias, seed, rows, rule, width, reach, rate):
     empty = inputs[0].new_empty(0)
     d_presence = presence.new_empty(presence.shape) if presence is not None and presence.is_floating_point() else empty.clone()
+    d_bias = empty.clone() if bias is None else bias.new_empty(bias.shape)
     d_state, d_keys, *d_values = (t.new_empty(t.shape) for t in inputs)
-    return d_state, d_keys, d_values[0] if d_values else empty, d_presence
+    return d_state, d_keys, d_values[0] if d_values else empty, d_presence, d_bias
 
 
 def definition(tensors, options) -> tuple[Tensor, Tensor]:
     """``(output, Q)`` with every matrix in full: what ``read`` computes, in differentiable torch."""
-    (state, keys, values, presence), (rule, width, causal, _) = tensors, options
+    (state, keys, values, presence, bias, seed), (rule, width, reach, rate, _) = tensors, options
     known = _rule(rule)
     lifted = known.similarity.lift_keys(keys) if known.similarity.inner else keys
     score = state @ lifted.mT if known.similarity.inner else warmed(known.similarity, state, keys)
-    presence = Gates(presence, reach=EVERYTHING).amounts(score.shape[-2], score.shape[-1], score.device) if causal else presence
+    score = score if bias is None else score + bias
+    gates = Gates(presence, None, reach, rate, seed)
+    presence = gates.amounts(score.shape[-2], score.shape[-1], score.device)
     weights = known.scaling.weights(known.separation, score, presence)
+    keep = gates.kept(score.shape[:-2], *score.shape[-2:], score.dtype)
+    weights = weights if keep is None else weights * keep
     return weights @ (lifted[..., :width] if values is None else values), known.scaling.value(known.separation, score, presence)
 
 
 def _backward(cotangents, tensors, results, options):
-    (state, keys, values, presence), (rule, width, causal, _) = tensors, options
+    state, keys, values, presence, bias, seed = tensors
     inputs = [state, keys] if values is None else [state, keys, values]
-    return read_backward([c for c in cotangents if c is not None], inputs, presence, list(results), rule, width, causal)
+    return *read_backward([c for c in cotangents if c is not None], inputs, presence, bias, seed, list(results), *options[:-1]), None
 
 
 FAMILIES["chunked"] = Family(2, lambda tensors, options: read(*tensors, *options), _backward, definition)
 
 
-def _memory(state, keys, values, presence, rule, width, causal) -> Cut:
+def _memory(state, keys, values, presence, bias, seed, rule, width, reach, rate) -> Cut:
     known = _rule(rule)
     budget = ELEMENTS if known.similarity.inner else max(4096, ELEMENTS // state.shape[-1])
-    return Cut(known, state, keys, values, presence, width, causal, budget)
+    return Cut(known, state, keys, values, presence, width, reach, bias, seed, rate, budget)

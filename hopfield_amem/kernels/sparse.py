@@ -24,14 +24,14 @@ def candidates(memory: Cut, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor,
     densely).
     """
     rule = memory.rule
-    if not isinstance(rule.separation, Tsallis) or not math.isfinite(rule.separation.reach):
+    if not isinstance(rule.separation, Tsallis) or not math.isfinite(rule.separation.reach) or memory.seed is not None:
         return None
     batch, queries = memory.state[b, i].shape[:2]
     tau = memory.state.new_zeros(batch, queries, 2)
     tau[..., 0] = -math.inf
     found, solved_at = _nothing(memory), 0
     for j in memory.tiles(b, i):
-        score, gate = memory.score(b, i, memory.slots((b, j))[0]), memory.gate(b, i, j)
+        score, gate = memory.score(b, i, j, memory.slots((b, j))[0]), memory.gate(b, i, j)
         score = score if gate is None else score.masked_fill_(gate == 0, -math.inf)
         present = None if gate is None or gate.dtype == torch.bool else amount(score, gate)
         peak = score.amax(-1)

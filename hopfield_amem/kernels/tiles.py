@@ -53,10 +53,10 @@ def _plain(memory: Cut, rows: Rows, b: slice, i: slice, needs: int) -> None:
     valued = rule.logarithmic or bool(needs & VALUE)
     for j in memory.tiles(b, i):
         lifted, values = memory.slots((b, j))
-        s, gate = memory.score(b, i, lifted), memory.gate(b, i, j)
+        s, gate = memory.score(b, i, j, lifted), memory.gate(b, i, j)
         if valued:
             total += gated(rule.separation(s), gate).sum(-1)
-        output.baddbmm_(gated(rule.separation.slope(s), gate), values)
+        output.baddbmm_(dropped(gated(rule.separation.slope(s), gate), memory.kept(b, i, j)), values)
     if rule.logarithmic:
         total += rule.null
         output /= torch.where(total == 0, 1.0, total).unsqueeze(-1)
@@ -69,7 +69,7 @@ def _softmax(memory: Cut, rows: Rows, b: slice, i: slice) -> None:
     total = torch.full_like(top, rule.null)
     for j in memory.tiles(b, i):
         lifted, values = memory.slots((b, j))
-        s, gate = memory.score(b, i, lifted), memory.gate(b, i, j)
+        s, gate = memory.score(b, i, j, lifted), memory.gate(b, i, j)
         if gate is not None:
             s.masked_fill_(gate == 0, -math.inf)
         higher = torch.maximum(top, s.amax(-1, keepdim=True))
@@ -78,7 +78,7 @@ def _softmax(memory: Cut, rows: Rows, b: slice, i: slice) -> None:
         terms = s.sub_(level).exp_()
         terms = terms if gate is None or gate.dtype == torch.bool else terms.mul_(gate)
         total.mul_(fade).add_(terms.sum(-1, keepdim=True))
-        output.mul_(fade).baddbmm_(terms, values)
+        output.mul_(fade).baddbmm_(dropped(terms, memory.kept(b, i, j)), values)
         top = higher
     output /= torch.where(total == 0, 1.0, total)
     rows.value[b, i] = (torch.where(total == 0, 0.0, top) + total.log() + rule.constant).squeeze(-1)
@@ -93,13 +93,14 @@ def _threshold(memory: Cut, rows: Rows, b: slice, i: slice) -> None:
     bend = torch.zeros_like(alive, dtype=tau.dtype)
     for j in memory.tiles(b, i):
         lifted, values = memory.slots((b, j))
-        z, gate = above(tau, memory.score(b, i, lifted)), memory.gate(b, i, j)
+        z, gate = above(tau, memory.score(b, i, j, lifted)), memory.gate(b, i, j)
         rows.value[b, i] += gated(rule.separation(z), gate).sum(-1)
-        rows.output[b, i].baddbmm_(gated(rule.separation.slope(z), gate), values)
+        keep = memory.kept(b, i, j)
+        rows.output[b, i].baddbmm_(dropped(gated(rule.separation.slope(z), gate), keep), values)
         if rows.baseline.numel():
             curvature = gated(rule.separation.curvature(z), gate)
             bend += curvature.sum(-1)
-            rows.baseline[b, i].baddbmm_(curvature, values)
+            rows.baseline[b, i].baddbmm_(dropped(curvature, keep), values)
     rows.tau[b, i] = tau
     rows.value[b, i] = torch.where(alive, rows.value[b, i] + tau.sum(-1), -math.inf)
     if rows.baseline.numel():
@@ -114,7 +115,7 @@ def _dense_threshold(memory: Cut, b: slice, i: slice) -> tuple[Tensor, Tensor]:
     lifted, _ = memory.slots((b, every))
     for start in range(i.start, i.start + queries, together):
         part = slice(start, min(start + together, i.start + queries))
-        scores, gate = memory.score(b, part, lifted), memory.gate(b, part, every)
+        scores, gate = memory.score(b, part, every, lifted), memory.gate(b, part, every)
         top = largest(scores, gate)
         taus.append(torch.stack([top, threshold(memory.rule.separation, scores.sub_(top.unsqueeze(-1)), gate)], -1))
         alive.append(has_slot(scores, gate))
@@ -127,34 +128,38 @@ def above(tau: Tensor, score: Tensor) -> Tensor:
 
 
 def backward(memory: Cut, rows: Rows, cotangent: Tensor, pulled: Tensor | None):
-    """Gradients of states, keys, values (added to those of the keys when tied) and presence, from dO and dQ."""
+    """Gradients of states, keys, values (added to those of the keys when tied), presence and bias, from dO and dQ."""
     d_state, d_keys = torch.zeros_like(memory.state), _zeros(memory.keys)
     d_values = None if memory.values is None else _zeros(memory.values)
     d_presence = None if memory.presence is None or memory.presence.dtype == torch.bool else _zeros(memory.presence)
+    d_bias = None if memory.bias is None else _zeros(memory.bias)
+    few = d_presence is None and d_bias is None and memory.seed is None and memory.rule.similarity.inner
     for b, i in memory.blocks():
         rated = _statistics(memory.rule, rows, cotangent, pulled, b, i)
         for j in memory.tiles(b, i):
             lifted, values = memory.slots((b, j))
             d_lifted = d_keys[b, j] if memory.identity else torch.zeros_like(lifted)
             d_read = d_lifted[..., : memory.width] if d_values is None else d_values[b, j]
-            z, gate = memory.score(b, i, lifted), memory.gate(b, i, j)
+            z, gate = memory.score(b, i, j, lifted), memory.gate(b, i, j)
             z = z if rated.tau is None else above(rated.tau, z)
-            hits = sparse.hits(memory.rule, z, gate) if d_presence is None and memory.rule.similarity.inner else None
+            hits = sparse.hits(memory.rule, z, gate) if few else None
             if hits is not None:
                 sparse.backward(memory.rule, (z, gate, memory.state[b, i], lifted, values), (d_state[b, i], d_lifted, d_read), rated, hits)
             else:
-                d_score, weight, amount = _tile(memory.rule, z, gate, values, rated)
+                d_score, weight, amount = _tile(memory.rule, z, gate, values, rated, memory.kept(b, i, j))
                 if d_presence is not None and gate is not None:
                     _add(d_presence, torch.where(gate > 0, amount, 0.0), b, i, j)
+                if d_bias is not None:
+                    d_bias[b, :, j] += d_score.sum(1, keepdim=True)
                 d_read.baddbmm_(weight.mT, rated.grad)
                 _pull_back(memory, d_score, (b, i), lifted, (d_state[b, i], d_lifted))
             memory.lower((b, j), d_lifted, d_keys)
-    return d_state, d_keys, d_values, d_presence
+    return d_state, d_keys, d_values, d_presence, d_bias
 
 
-def _tile(rule: Rule, z: Tensor, gate: Tensor | None, values: Tensor, rated: Rated) -> tuple[Tensor, Tensor, Tensor]:
-    """ds, a F′ and the gradient of a presence, (b, i, j)."""
-    lean = torch.bmm(rated.grad, values.mT)
+def _tile(rule: Rule, z: Tensor, gate: Tensor | None, values: Tensor, rated: Rated, keep: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """ds, κ a F′ and the gradient of a presence, (b, i, j)."""
+    lean = dropped(torch.bmm(rated.grad, values.mT), keep)
     lean = lean if rated.base is None else lean.sub_(rated.base)
     slope = rule.separation.slope(z)
     amount = slope
@@ -162,7 +167,7 @@ def _tile(rule: Rule, z: Tensor, gate: Tensor | None, values: Tensor, rated: Rat
         amount = slope * lean - (0.0 if rated.offset is None else rule.separation(z) * rated.offset)
     weight = gated(slope, gate)
     d_score = lean.mul_(gated(rule.separation.curvature(z), gate))
-    return d_score if rated.offset is None else d_score.addcmul_(weight, rated.offset, value=-1), weight, amount
+    return d_score if rated.offset is None else d_score.addcmul_(weight, rated.offset, value=-1), dropped(weight, keep), amount
 
 
 @dataclass
@@ -212,6 +217,11 @@ def gated(term: Tensor, gate: Tensor | None) -> Tensor:
         return term
     term = term.masked_fill(gate == 0, 0.0)
     return term if gate.dtype == torch.bool else term.mul_(gate)
+
+
+def dropped(term: Tensor, keep: Tensor | None) -> Tensor:
+    """``κ · term``."""
+    return term if keep is None else term * keep
 
 
 def _add(total: Tensor, tile: Tensor, b: slice, i: slice, j: slice) -> None:
