@@ -121,7 +121,7 @@ def _answers() -> bool:
     """Whether the GPU still works in this process: an illegal access leaves nothing that does."""
     try:
         torch.cuda.synchronize()
-    except RuntimeError:
+    except Exception:
         return False
     return True
 
