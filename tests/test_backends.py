@@ -33,16 +33,17 @@ def masked(kind, queries, slots):
     return gate if kind == "soft per query" else gate > 0
 
 
-def compare(energy, query, keys, values, presence=None, **options):
+def compare(energy, query, keys, values, presence=None, bias=None, **options):
     """Outputs and all gradients of both backends, in float64."""
     results = []
     for backend in ("reference", "chunked"):
-        inputs = [t.clone().requires_grad_(t.is_floating_point()) for t in (query, keys, values, presence) if t is not None]
+        torch.manual_seed(3)  # of dropout
+        inputs = [t.clone().requires_grad_(t.is_floating_point()) for t in (query, keys, values, presence, bias) if t is not None]
         moving = iter(inputs)
         q, k = next(moving), next(moving)
         v = None if values is None else next(moving)
         a = None if presence is None else next(moving)
-        output = retrieve(energy, q, k, v, presence=a, backend=backend, **options)
+        output = retrieve(energy, q, k, v, presence=a, bias=None if bias is None else next(moving), backend=backend, **options)
         weight = torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype).view_as(output)
         wanted = [t for t in inputs if t.requires_grad]
         grads = torch.autograd.grad((output * weight).sum(), wanted, allow_unused=True)
@@ -81,6 +82,18 @@ def test_causal_and_many_steps(name, steps, poisoned, monkeypatch):
     energy = MORE[name] if "feed_forward" not in name and name != "linear_attention" else MORE[name].at(0.05)
     compare(energy, query, keys, torch.randn(2, 33, 4, dtype=torch.float64), causal=True, steps=steps)
     compare(energy, query, keys, None, torch.arange(33) != 0, causal=True, steps=steps)
+
+
+@pytest.mark.parametrize("options", [{"bias": True}, {"bias": True, "causal": True}, {"causal": 1}, {"causal": 7}, {"dropout": 0.4}, {"dropout": 0.4, "causal": 9}])
+@pytest.mark.parametrize("name", MORE)
+def test_bias_windows_and_dropout(name, options, poisoned, monkeypatch):
+    monkeypatch.setattr(operators, "ELEMENTS", 150)
+    query, keys, values = (torch.randn(2, n, d, dtype=torch.float64) for n, d in ((33, 4), (40, 4), (40, 3)))
+    bias = 0.3 * torch.randn(2, 40, dtype=torch.float64) if options.get("bias") else None
+    options = {key: value for key, value in options.items() if key != "bias"}
+    compare(MORE[name], query, keys, values, bias=bias, **options)
+    compare(MORE[name], query, keys, values, torch.arange(40) % 3 > 0, bias, **options)
+    compare(MORE[name], query, keys, None, None, bias, **options)
 
 
 @settings(max_examples=60, deadline=None)

@@ -198,6 +198,8 @@ def contents(energy: object, named: dict[str, Tensor | None], result: Tensor) ->
 
     The result is small and shows every NaN, unless F has finite reach: there NaN is just out of reach, so inputs are looked at.
     """
+    if result.device.type != "cpu":
+        return  # reading costs a synchronisation
     given = {name: tensor for name, tensor in named.items() if tensor is not None}
     reach = getattr(getattr(energy, "separation", None), "reach", math.inf)
     looked_at = [result, *(given.values() if reach < math.inf else ())]

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..energies import Dot, Manhattan, ReadEnergy
 from ..energies.read import as_amount
 from .cut import ELEMENTS
-from .gates import Gates
+from .gates import Gates, kept
 from .layout import Layout
 
 
@@ -64,14 +64,19 @@ class Bounded:
         """Weighted medians, from the full rows of a few queries at a time."""
         queries, slots = state.shape[-2], self.keys.shape[-2]
         presence = self.gates.amounts(queries, slots, state.device) if self.gates.reach else self.presence
-        layout = Layout(state, self.keys, None, presence, False)
-        states, keys, _, gates = layout.folded()
+        bias = None if self.gates.bias is None else self.gates.bias.to(state.dtype).unsqueeze(-2)
+        layout = Layout(state, self.keys, None, presence, self.gates.aligned, *([] if bias is None else [bias.shape[:-2]]))
+        (states, keys, _, gates), bias = layout.folded(), None if bias is None else layout.batched(bias)
         together = max(1, 4 * ELEMENTS // max(1, keys.shape[1] * keys.shape[2]))
-        blocks = []
-        for b in range(states.shape[0]):
-            rows = []
-            for i in range(0, max(1, states.shape[1]), together):
-                gate = None if gates is None else gates[b, i : i + together] if gates.shape[1] > 1 else gates[b]
-                rows.append(self.spec.settle(states[b, i : i + together], keys[b], presence=gate))
-            blocks.append(torch.cat(rows))
+
+        def settled(b: int, i: int) -> Tensor:
+            gate = None if gates is None else gates[b, i : i + together] if gates.shape[1] > 1 else gates[b]
+            part = states[b, i : i + together]
+            weights = self.spec.weights(part, keys[b], presence=gate, bias=None if bias is None else bias[b, 0])
+            if self.gates.seed is not None:
+                rows, columns = (torch.arange(count, device=part.device) for count in weights.shape)
+                weights = weights * kept(self.gates.seed, torch.full_like(columns, b), i + rows.unsqueeze(-1), columns, self.gates.dropout).to(weights.dtype)
+            return self.spec.settled(weights, part, keys[b])
+
+        blocks = [torch.cat([settled(b, i) for i in range(0, max(1, states.shape[1]), together)]) for b in range(states.shape[0])]
         return layout.unfolded(torch.stack(blocks)) if blocks else layout.unfolded(states)
