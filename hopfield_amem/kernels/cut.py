@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from ..energies.scaling import Log, Scaling, Simplex, has_null_slot, is_exponent
 from ..energies.separation import Separation
 from ..energies.similarity import Dot, Similarity
 from .gates import kept
+
+Leaf = ModuleType | SimpleNamespace
 
 ELEMENTS = 2**18  # scores alive at once, 1 MiB in float32: a few such tiles fit a core's cache
 VALUE, BASELINE = 1, 2  # what a read needs beside its output: Q for an energy, u for a backward pass
@@ -25,6 +28,13 @@ class Rule:
     similarity: Similarity
     separation: Separation
     scaling: Scaling
+
+    @property
+    def leaf(self) -> Leaf:
+        """``value``, ``slope`` and ``curvature`` of F: generated, or of the separation itself where it cannot be compiled."""
+        from .compiler import leaves  # brings sympy, which takes a third of a second: on first use
+
+        return leaves(self.separation) or SimpleNamespace(value=self.separation, slope=self.separation.slope, curvature=self.separation.curvature)
 
     @property
     def exponential(self) -> bool:

@@ -55,8 +55,8 @@ def _plain(memory: Cut, rows: Rows, b: slice, i: slice, needs: int) -> None:
         lifted, values = memory.slots((b, j))
         s, gate = memory.score(b, i, j, lifted), memory.gate(b, i, j)
         if valued:
-            total += gated(rule.separation(s), gate).sum(-1)
-        output.baddbmm_(dropped(gated(rule.separation.slope(s), gate), memory.kept(b, i, j)), values)
+            total += gated(rule.leaf.value(s), gate).sum(-1)
+        output.baddbmm_(dropped(gated(rule.leaf.slope(s), gate), memory.kept(b, i, j)), values)
     if rule.logarithmic:
         total += rule.null
         output /= torch.where(total == 0, 1.0, total).unsqueeze(-1)
@@ -94,11 +94,11 @@ def _threshold(memory: Cut, rows: Rows, b: slice, i: slice) -> None:
     for j in memory.tiles(b, i):
         lifted, values = memory.slots((b, j))
         z, gate = above(tau, memory.score(b, i, j, lifted)), memory.gate(b, i, j)
-        rows.value[b, i] += gated(rule.separation(z), gate).sum(-1)
+        rows.value[b, i] += gated(rule.leaf.value(z), gate).sum(-1)
         keep = memory.kept(b, i, j)
-        rows.output[b, i].baddbmm_(dropped(gated(rule.separation.slope(z), gate), keep), values)
+        rows.output[b, i].baddbmm_(dropped(gated(rule.leaf.slope(z), gate), keep), values)
         if rows.baseline.numel():
-            curvature = gated(rule.separation.curvature(z), gate)
+            curvature = gated(rule.leaf.curvature(z), gate)
             bend += curvature.sum(-1)
             rows.baseline[b, i].baddbmm_(dropped(curvature, keep), values)
     rows.tau[b, i] = tau
@@ -161,12 +161,12 @@ def _tile(rule: Rule, z: Tensor, gate: Tensor | None, values: Tensor, rated: Rat
     """ds, κ a F′ and the gradient of a presence, (b, i, j)."""
     lean = dropped(torch.bmm(rated.grad, values.mT), keep)
     lean = lean if rated.base is None else lean.sub_(rated.base)
-    slope = rule.separation.slope(z)
+    slope = rule.leaf.slope(z)
     amount = slope
     if gate is not None and gate.dtype != torch.bool:
-        amount = slope * lean - (0.0 if rated.offset is None else rule.separation(z) * rated.offset)
+        amount = slope * lean - (0.0 if rated.offset is None else rule.leaf.value(z) * rated.offset)
     weight = gated(slope, gate)
-    d_score = lean.mul_(gated(rule.separation.curvature(z), gate))
+    d_score = lean.mul_(gated(rule.leaf.curvature(z), gate))
     return d_score if rated.offset is None else d_score.addcmul_(weight, rated.offset, value=-1), dropped(weight, keep), amount
 
 

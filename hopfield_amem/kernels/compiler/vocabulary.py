@@ -36,7 +36,7 @@ def _bell(x: sympy.Expr) -> sympy.Expr:
 
 OPERATIONS: dict[str, Operation] = {
     "relu": Operation("torch.relu({0})", "tl.maximum({0}, 0.0, propagate_nan=tl.PropagateNan.ALL)", (lambda x: F.step(x),)),
-    "step": Operation("({0} > 0).to(s.dtype)", "tl.where({0} > 0, 1.0, 0.0)", (None,)),
+    "step": Operation("torch.relu({0}).sign()", "tl.where({0} > 0, 1.0, 0.0)", (None,)),
     "where": Operation(
         "torch.where({0}, {1}, {2})", "tl.where({0}, {1}, {2})", (None, lambda c, x, y: F.where(c, 1, 0), lambda c, x, y: F.where(c, 0, 1))
     ),
