@@ -23,7 +23,8 @@ class Family(NamedTuple):
 
     outputs: int
     forward: Callable[[Tensors, tuple], tuple[Tensor, ...]]
-    backward: Callable[[Tensors, Tensors, Tensors, tuple], tuple[Tensor | None, ...]]  # cotangents, tensors, results -> one per tensor
+    backward: Callable[[Tensors, Tensors, Tensors, tuple, tuple[bool, ...]], tuple[Tensor | None, ...]]
+    """Cotangents, tensors, results, options, and which gradients are wanted -> one per tensor, None for those that were not wanted or do not exist."""
     definition: Callable[[Tensors, tuple], tuple[Tensor, ...]]
 
 
@@ -61,11 +62,12 @@ class Read(torch.autograd.Function):
         if all(c is None for c in cotangents):
             return (None,) * (2 + ctx.count)
         cotangents = (torch.zeros_like(results[0]) if cotangents[0] is None else cotangents[0], *cotangents[1:])
+        wanted = tuple(ctx.needs_input_grad[2:])
         if torch.compiler.is_compiling():
-            grads = _first(ctx.family, ctx.options, ctx.count, *cotangents, *tensors, *results)
+            grads = _first(ctx.family, ctx.options, wanted, *cotangents, *tensors, *results)
         else:
-            grads = ReadBackward.apply(ctx.family, ctx.options, ctx.count, *cotangents, *tensors, *results)
-        return None, None, *(g if _moves(t) else None for g, t in zip(grads, tensors, strict=True))
+            grads = ReadBackward.apply(ctx.family, ctx.options, wanted, *cotangents, *tensors, *results)
+        return None, None, *(g if want and _moves(t) else None for g, t, want in zip(grads, tensors, wanted, strict=True))
 
     @staticmethod
     def vmap(info, in_dims, family, options, *tensors):
@@ -90,16 +92,16 @@ class ReadBackward(torch.autograd.Function):
     """The first derivative of ``Read``, differentiable once more through the definition."""
 
     @staticmethod
-    def forward(family, options, count, *given):
-        return _first(family, options, count, *given)
+    def forward(family, options, wanted, *given):
+        return _first(family, options, wanted, *given)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.family, ctx.options, ctx.count, *given = inputs
+        ctx.family, ctx.options, ctx.wanted, *given = inputs
         ctx.total = len(given)
         ctx.outputs = FAMILIES[ctx.family].outputs
-        ctx.save_for_backward(*given[: ctx.outputs + ctx.count])
-        ctx.save_for_forward(*given[: ctx.outputs + ctx.count])
+        ctx.save_for_backward(*given[: ctx.outputs + len(ctx.wanted)])
+        ctx.save_for_forward(*given[: ctx.outputs + len(ctx.wanted)])
 
     @staticmethod
     def backward(ctx, *cotangents):
@@ -107,7 +109,9 @@ class ReadBackward(torch.autograd.Function):
         first, moving = _first_derivative_of(ctx.family, ctx.outputs, tensors, ctx.options)
         _, pullback = vjp(first, *(tensors[k] for k in moving))
         grads: list[Tensor | None] = [None] * ctx.total
-        for k, grad in zip(moving, pullback(tuple(cotangents[k - ctx.outputs] for k in moving if k >= ctx.outputs)), strict=True):
+        inputs = [k for k in moving if k >= ctx.outputs]
+        along = tuple(cotangents[k - ctx.outputs] if ctx.wanted[k - ctx.outputs] else torch.zeros_like(tensors[k]) for k in inputs)
+        for k, grad in zip(moving, pullback(along), strict=True):
             grads[k] = grad
         return None, None, None, *grads
 
@@ -117,24 +121,24 @@ class ReadBackward(torch.autograd.Function):
         first, moving = _first_derivative_of(ctx.family, ctx.outputs, tensors, ctx.options)
         along = tuple(torch.zeros_like(tensors[k]) if tangents[k] is None else tangents[k] for k in moving)
         _, moved = jvp(first, tuple(tensors[k] for k in moving), along)
-        result = [tensors[0].new_zeros(0) for _ in range(ctx.count)]
-        for k, tangent in zip((k for k in moving if k >= ctx.outputs), moved, strict=True):
-            result[k - ctx.outputs] = tangent
+        result = [tensors[0].new_zeros(0) for _ in ctx.wanted]
+        for k, tangent in zip((k - ctx.outputs for k in moving if k >= ctx.outputs), moved, strict=True):
+            result[k] = tangent if ctx.wanted[k] else result[k]
         return tuple(result)
 
     @staticmethod
-    def vmap(info, in_dims, family, options, count, *given):
+    def vmap(info, in_dims, family, options, wanted, *given):
         folded = [_fold(t, dim, info.batch_size) for t, dim in zip(given, in_dims[3:], strict=True)]
-        return _unfold(ReadBackward.apply(family, options, count, *folded), info.batch_size)
+        return _unfold(ReadBackward.apply(family, options, wanted, *folded), info.batch_size)
 
 
-def _first(family: str, options: tuple, count: int, *given: Tensor | None) -> tuple[Tensor, ...]:
+def _first(family: str, options: tuple, wanted: tuple[bool, ...], *given: Tensor | None) -> tuple[Tensor, ...]:
     """Gradients of all tensors, empty where there is none."""
     found = FAMILIES[family]
-    cotangents, tensors, results = given[: found.outputs], given[found.outputs : found.outputs + count], given[found.outputs + count :]
+    start = found.outputs + len(wanted)
     empty = given[0].new_empty(0)  # type: ignore[union-attr]
-    grads = found.backward(cotangents, tensors, results, options)
-    return tuple(empty.clone() if g is None else g for g in grads)
+    grads = found.backward(given[: found.outputs], given[found.outputs : start], given[start:], options, wanted)
+    return tuple(g if g is not None and want else empty.clone() for g, want in zip(grads, wanted, strict=True))
 
 
 def _definition_of(family: str, tensors, options):

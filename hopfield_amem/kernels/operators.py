@@ -82,7 +82,7 @@ def definition(tensors, options) -> tuple[Tensor, Tensor]:
     return weights @ (lifted[..., :width] if values is None else values), known.scaling.value(known.separation, score, presence)
 
 
-def _backward(cotangents, tensors, results, options):
+def _backward(cotangents, tensors, results, options, _):
     state, keys, values, presence, bias, seed = tensors
     inputs = [state, keys] if values is None else [state, keys, values]
     return *read_backward([c for c in cotangents if c is not None], inputs, presence, bias, seed, list(results), *options[:-1]), None

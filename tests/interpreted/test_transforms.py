@@ -87,7 +87,7 @@ def test_opcheck(name, needs, device):
     options = (ALL[name].name, 3, 0.0, needs)
     torch.library.opcheck(kernel, (*given, *options))
     results = list(kernel(*given, *options))
-    torch.library.opcheck(kernel_backward, (torch.randn_like(results[0]), torch.zeros_like(results[1]), None, *given, results, *options[:3]))
+    torch.library.opcheck(kernel_backward, (torch.randn_like(results[0]), torch.zeros_like(results[1]), None, *given, results, *options[:3], [True, True, True, False, True, True]))
 
 
 def test_export_keeps_one_node(device):

@@ -10,7 +10,7 @@ from ..compiler import compiled
 from ..compiler.analysis import THRESHOLD
 from ..differentiable import FAMILIES, Family
 from ..gates import Gates
-from . import launch
+from . import gradients, launch
 from .prepare import Operands
 
 VALUE, MASS, BASELINE, WIDE = 1, 2, 4, 8  # what a read is asked for beside its output; WIDE: the output in float32
@@ -43,20 +43,20 @@ def _(state, keys, values, presence, beta, bias, seed, rule, reach, rate, needs)
 def kernel_backward(
     cotangent: Tensor, pulled: Tensor | None, heavier: Tensor | None, state: Tensor, keys: Tensor, values: Tensor | None,
     presence: Tensor | None, beta: Tensor, bias: Tensor | None, seed: Tensor | None, results: list[Tensor], rule: str, reach: int, rate: float,
+    wanted: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of state, keys, values, presence, β and bias (empty where there is none)."""
+    """Gradients of state, keys, values, presence, β and bias, empty where there is none or none is wanted."""
     read = Operands(compiled(rule), state, keys, values, presence, beta, bias, seed, reach, rate)
-    grads = launch.backward(read, (cotangent, pulled, heavier), tuple(results))
-    d_state, d_keys, d_values, d_presence, d_beta, d_bias = (state.new_empty(0) if g is None else g for g in grads)
-    return d_state, d_keys, d_values, d_presence, d_beta, d_bias
+    grads = gradients.backward(read, (cotangent, pulled, heavier), tuple(results), tuple(wanted))
+    return tuple(g if g is not None and want else state.new_empty(0) for g, want in zip(grads, wanted, strict=True))  # type: ignore[return-value]
 
 
 @kernel_backward.register_fake
-def _(cotangent, pulled, heavier, state, keys, values, presence, beta, bias, seed, results, rule, reach, rate):
-    def like(tensor):
-        return state.new_empty(0) if tensor is None or not tensor.is_floating_point() else tensor.new_empty(tensor.shape)
+def _(cotangent, pulled, heavier, state, keys, values, presence, beta, bias, seed, results, rule, reach, rate, wanted):
+    def like(tensor, want):
+        return state.new_empty(0) if tensor is None or not want or not tensor.is_floating_point() else tensor.new_empty(tensor.shape)
 
-    return like(state), like(keys), like(values), like(presence), like(beta), like(bias)
+    return tuple(like(tensor, want) for tensor, want in zip((state, keys, values, presence, beta, bias), wanted, strict=True))
 
 
 def definition(tensors, options) -> tuple[Tensor, ...]:
@@ -83,10 +83,10 @@ def _forward(tensors, options):
     return kernel(*tensors, *options)
 
 
-def _backward(cotangents, tensors, results, options):
+def _backward(cotangents, tensors, results, options, wanted):
     cotangent, pulled, heavier = cotangents
     heavier = heavier if options[-1] & MASS else None
-    return *kernel_backward(cotangent, pulled, heavier, *tensors, list(results), *options[:-1]), None
+    return *kernel_backward(cotangent, pulled, heavier, *tensors, list(results), *options[:-1], list(wanted[:-1])), None
 
 
 FAMILIES["triton"] = Family(3, _forward, _backward, definition)

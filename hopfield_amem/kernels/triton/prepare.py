@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ..compiler import Compiled
-from ..compiler.analysis import RATIO, SOFTMAX, SUM, THRESHOLD
+from ..compiler import analysis
 from .machine import EMULATED, precision
 from .spec import Fold, Leaf, Mode, Sight
 
 LOG2E = 1.4426950408889634
-KINDS = {SOFTMAX: 0, SUM: 1, RATIO: 2, THRESHOLD: 3}
-BASELINE = 4
+SOFTMAX, SUM, RATIO, THRESHOLD, BASELINE = range(5)  # as in ``parts``
+KINDS = {analysis.SOFTMAX: SOFTMAX, analysis.SUM: SUM, analysis.RATIO: RATIO, analysis.THRESHOLD: THRESHOLD}
 
 
 @dataclass
@@ -89,17 +89,17 @@ class Operands:
     @property
     def unit(self) -> float:
         """What natural scores are multiplied by inside: exponentials are powers of two."""
-        return LOG2E if self.compiled.kind == SOFTMAX else 1.0
+        return LOG2E if self.kind == SOFTMAX else 1.0
 
     @property
     def drops_row_term(self) -> bool:
         """Whether the row term cancels in the weights (no empty slot stands beside it)."""
-        return self.compiled.kind == SOFTMAX and not self.compiled.null
+        return self.kind == SOFTMAX and not self.compiled.null
 
     @property
     def gained(self) -> bool:
         """Whether the scale leaves the loop: ``F(λs) = λⁿ F(s)``, and the score is the product alone."""
-        return self.compiled.degree is not None and self.compiled.kind != SOFTMAX and self.compiled.scores.plain and self.bias is None
+        return self.compiled.degree is not None and self.kind != SOFTMAX and self.compiled.scores.plain and self.bias is None
 
     @cached_property
     def fold(self) -> Fold:
@@ -155,6 +155,11 @@ class Operands:
         if not scores.affine:
             return self._state_square
         return None if scores.row_term == 0 else self.warmth * self.compiled.torch_leaves.row_term(self._state_square)
+
+    @property
+    def dropped(self) -> Tensor | None:
+        """The row term where it was left out of the scores, to be added to Q."""
+        return self.row_term if self.fold.affine and not self.fold.row_term else None
 
     @cached_property
     def slot_factor(self) -> Tensor | None:

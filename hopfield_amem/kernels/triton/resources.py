@@ -21,7 +21,7 @@ from triton.runtime.jit import create_function_from_signature
 
 from ...energies import ReadEnergy
 from ..compiler import Compiled, compiled
-from . import configs, launch
+from . import configs, gradients, launch
 from .configs import Config
 from .machine import EMULATED
 from .prepare import Operands
@@ -104,7 +104,7 @@ def launches(
         results = launch.forward(read, value, mass, backward, dtype)
         if backward:
             cotangents = (torch.empty_like(results.output), results.value if value else None, results.mass if mass else None)
-            launch.backward(read, cotangents, results.tensors())
+            gradients.backward(read, cotangents, results.tensors(), (True,) * 6)
     return found
 
 
