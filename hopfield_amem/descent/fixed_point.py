@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..energies import ReadEnergy, checks
+from ..energies import Dot, Euclidean, Free, Quadratic, ReadEnergy, checks
 from ..kernels import full_precision
 from .certificate import Descended
+from .implicit import SOLVER_STEPS, conjugate_gradients, neumann
 from .loop import Landscape, check_options, descend
 
 
@@ -25,8 +26,10 @@ class FixedPoint:
         steps: at most this many.
         tolerance: relative change below which a query rests; 0 rests only when nothing changes any more.
         gradient: "recompute" differentiates through every step taken (scores are recomputed, so memory holds the states only);
-            "implicit" solves ``(I − Jᵀ) y = g`` at the fixed point, in memory independent of the steps. The latter is exact
-            at a converged, attracting fixed point, and gives the query no gradient (a fixed point forgets its start).
+            "implicit" solves ``(I − Jᵀ) y = g`` at the fixed point, in memory independent of the steps: by conjugate gradients where
+            settling is the gradient of a potential (J symmetric), else by ``y ← g + Jᵀy``; either needs products with Jᵀ only, one
+            backward sweep each. It is exact at a converged, attracting fixed point, and gives the query no gradient (a fixed point
+            forgets its start).
         record: keep all states and energies.
     """
 
@@ -59,43 +62,51 @@ class FixedPoint:
                 state, taken, residual, path = descend(landscape, settle, self.steps, self.tolerance, self.record)
             if self.gradient == "implicit" and torch.is_grad_enabled():
                 _warn_unconverged(residual, max(self.tolerance, 1e-3))
-                state = _attach(settle, state)
+                state = _attach(landscape, state)
             return landscape.descended(state, taken, residual, self.tolerance, path)
 
 
-def _attach(settle, state: Tensor) -> Tensor:
+def _attach(landscape: Landscape, state: Tensor) -> Tensor:
     """The fixed point as a function of everything ``settle`` depends on: ``dx = (I − J)⁻¹ ∂settle``."""
-    attached = settle(state)
+    assert landscape.engine is not None
+    attached = landscape.engine.settle(state)
     if not attached.requires_grad:
         return attached
     try:
         anchor = state.detach().requires_grad_()
     except RuntimeError:
         raise ValueError("gradient='implicit' works with autograd only. Under torch.func use gradient='recompute'.") from None
-    local = settle(anchor)
+    local = landscape.detached().settle(anchor)  # only the state's own gradient is swept for Jᵀ
+
+    def jacobian(vector: Tensor) -> Tensor:
+        return torch.autograd.grad(local, anchor, vector, retain_graph=True)[0]
 
     def solve(cotangent: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             raise ValueError("gradient='implicit' gives first derivatives only. For second ones use gradient='recompute'.")
-        (moved,) = torch.autograd.grad(local, anchor, cotangent, retain_graph=True)
-        cotangent = torch.where((moved == cotangent).all(-1, keepdim=True), 0.0, cotangent)  # J = I: no slot acts on this row
-        scale = cotangent.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(cotangent.dtype).tiny)
-        total = cotangent
-        for _ in range(200):  # y ← g + Jᵀy converges because the fixed point attracts
-            (back,) = torch.autograd.grad(local, anchor, total, retain_graph=True)
-            change = ((cotangent + back - total).norm(dim=-1, keepdim=True) / scale).amax() if total.numel() else total.sum()
-            total = cotangent + back
-            if change <= 10 * torch.finfo(cotangent.dtype).eps:
-                return total
+        fixed = (jacobian(cotangent) == cotangent).all(-1, keepdim=True)
+        cotangent = torch.where(fixed, 0.0, cotangent)  # J = I: no slot acts on this row
+        solver = conjugate_gradients if _symmetric(landscape) else neumann
+        total, change = solver(jacobian, cotangent)
         if change > 1e-3:
             warnings.warn(
-                f"The implicit gradient did not converge (change {float(change):.1e} after 200 steps): the fixed point barely attracts. Use 'recompute'.",
+                f"The implicit gradient did not converge (change {change:.1e} after {SOLVER_STEPS} steps): the fixed point barely attracts. Use 'recompute'.",
                 stacklevel=2,
             )
         return total
 
     attached.register_hook(solve)
     return attached
+
+
+def _symmetric(landscape: Landscape) -> bool:
+    """Whether settling is the gradient of a potential, so that J is symmetric: ``∇Q/β`` itself, or ``x + ∇Q/β`` where the weights sum to one."""
+    spec = landscape.spec
+    if not isinstance(spec, ReadEnergy):
+        return False
+    dot = isinstance(spec.similarity, Dot) and isinstance(spec.confinement, Quadratic)
+    distance = isinstance(spec.similarity, Euclidean) and isinstance(spec.confinement, Free)
+    return dot or (distance and spec.scaling.normalised(spec.separation))
 
 
 def _warn_unconverged(residual: Tensor, tolerance: float) -> None:

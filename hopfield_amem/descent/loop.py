@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..energies import ReadEnergy, checks
 from ..energies.truth import settled
-from ..kernels import computation, engine
+from ..kernels import Bounded, Reference, computation, engine
 from .certificate import Descended, certify
 
 Energy = ReadEnergy | Callable[[Tensor, Tensor], Tensor]
@@ -28,8 +28,15 @@ class Landscape:
         self.dtype, (state, keys) = computation(state, keys)
         shapes = [state.shape[:-2], keys.shape[:-2]] if isinstance(energy, ReadEnergy) else [state.shape[:-2]]
         self.start = state.expand(*torch.broadcast_shapes(*shapes), *state.shape[-2:])
-        self.keys, self.presence = keys, presence
+        self.keys, self.presence, self.backend = keys, presence, backend
         self.engine = engine(energy, self.start, keys, presence=presence, backend=backend) if isinstance(energy, ReadEnergy) else None
+
+    def detached(self) -> Reference | Bounded:
+        """The engine of the same memory as constants."""
+        spec, presence = self.spec, self.presence
+        assert isinstance(spec, ReadEnergy)
+        spec = spec.at(spec.beta.detach()) if isinstance(spec.beta, Tensor) else spec
+        return engine(spec, self.start, self.keys.detach(), presence=None if presence is None else presence.detach(), backend=self.backend)
 
     def energy(self, state: Tensor) -> Tensor:
         """E of every query, (..., q, d) -> (..., q)"""

@@ -1,6 +1,8 @@
 """HOW FAST: the same numbers at several speeds. ``retrieve`` is the door; ``explain`` says which path it takes."""
 
+from .bounded import Bounded
 from .nearest import nearest
+from .reference import Reference
 from .retrieve import Explanation, computation, engine, explain, full_precision, retrieve
 
-__all__ = ["Explanation", "computation", "engine", "explain", "full_precision", "nearest", "retrieve"]
+__all__ = ["Bounded", "Explanation", "Reference", "computation", "engine", "explain", "full_precision", "nearest", "retrieve"]
