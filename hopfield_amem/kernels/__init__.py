@@ -4,5 +4,6 @@ from .bounded import Bounded
 from .nearest import nearest
 from .reference import Reference
 from .retrieve import Explanation, computation, engine, explain, full_precision, retrieve
+from .streaming import Streamed
 
-__all__ = ["Bounded", "Explanation", "Reference", "computation", "engine", "explain", "full_precision", "nearest", "retrieve"]
+__all__ = ["Bounded", "Explanation", "Reference", "Streamed", "computation", "engine", "explain", "full_precision", "nearest", "retrieve"]

@@ -42,8 +42,8 @@ class Layout:
             None if presence is None else self.batched(presence),
         )
 
-    def grouped(self, *vectors: tuple[Tensor | None, int]) -> tuple[list[Tensor | None], int]:
-        """State (b, h, rows, e), keys and values (b, h / group, n, ·), presence (b, h, rows or 1, n or 1) and the group size.
+    def grouped(self, *vectors: tuple[Tensor | None, int]) -> list[Tensor | None]:
+        """State (b, h, rows, e), keys and values (b, h / group, n, ·), presence (b, h, rows or 1, n or 1).
 
         Heads that share a memory stand in one group, and nothing is repeated: broadcast dimensions stay views. ``vectors``
         are further tensors with the number of their trailing dimensions; they become (b, h, ...).
@@ -79,7 +79,7 @@ class Layout:
             return tensor.expand((*sizes[:split], *tensor.shape[-2:])).reshape(batch, heads, *tensor.shape[-2:])
 
         presence = presence.unsqueeze(0) if presence is not None and presence.ndim == 1 else presence
-        return [state, once(keys), once(values), every(presence, 2), *(every(*vector) for vector in vectors)], group
+        return [state, once(keys), once(values), every(presence, 2), *(every(*vector) for vector in vectors)]
 
     def ungrouped(self, result: Tensor) -> Tensor:
         """(b, h, rows, columns) -> (..., q, columns)"""

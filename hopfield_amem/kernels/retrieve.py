@@ -74,7 +74,7 @@ def retrieve(
     named = {"query": query, "keys": keys, "values": values, "bias": bias}
     dtype, (query, keys, values) = computation(query, keys, values, native=chosen == "triton")
     with full_precision(query):
-        read = _opened(chosen)(spec, keys, gates)
+        read = opened(chosen)(spec, keys, gates)
         state = query
         for _ in range(steps if values is None else steps - 1):
             state = read.settle(state)
@@ -88,7 +88,7 @@ def engine(
 ) -> Reference | Bounded:
     """The chosen backend bound to one memory: ``settle``, ``read``, ``energy`` and ``force`` of states like ``query``."""
     chosen = explain(energy, query, keys, backend=backend).backend
-    return _opened(chosen)(energy, keys, gated(presence, None, causal, 0.0, query.device))
+    return opened(chosen)(energy, keys, gated(presence, None, causal, 0.0, query.device))
 
 
 def gated(presence: Tensor | None, bias: Tensor | None, causal: bool | int, dropout: float, device: torch.device) -> Gates:
@@ -105,7 +105,7 @@ def gated(presence: Tensor | None, bias: Tensor | None, causal: bool | int, drop
     return Gates(presence, bias, reach, float(dropout), seed)
 
 
-def _opened(backend: str):
+def opened(backend: str):
     """The class behind a backend's name; triton is imported on first use."""
     if backend == "triton":
         from .triton.backend import Kernels

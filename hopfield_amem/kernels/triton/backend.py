@@ -7,28 +7,26 @@ from torch import Tensor
 
 from ...energies import Dot, Euclidean, Manhattan
 from ..bounded import Bounded
+from ..compiler import compiled
 from ..differentiable import differentiable
 from ..layout import Layout
+from . import launch
 from .operators import BASELINE, MASS, VALUE, WIDE
+from .prepare import Operands
 
 
 class Kernels(Bounded):
     """Streams by Triton kernels: keys and values as they lie in memory, in their own precision, sums in float32."""
 
     def stream(self, state: Tensor, values: Tensor | None, mass: bool = False, value: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
-        gates, similarity = self.gates, self.spec.similarity
+        gates = self.gates
         wide = WIDE * (values is None or mass)  # what a step is computed from stays in float32
-        if values is None and not isinstance(similarity, (Dot, Euclidean, Manhattan)) and similarity.inner:
-            values = similarity.lift_keys(self.shifted)[..., : self.dim]  # what a state is pulled to is not the key itself
+        values = self._read(values)
         appended = mass and gates.dropout > 0  # dropped weights are summed by a column of ones
         if appended:
             values = self.shifted if values is None else values
             values = torch.cat([values, torch.ones_like(values[..., :1])], -1)
-        beta = self.spec.beta if isinstance(self.spec.beta, Tensor) else torch.full((), self.spec.beta, dtype=torch.float32, device=state.device)
-        bias = gates.bias
-        leads = [beta.shape, *([bias.shape[:-1]] if bias is not None else [])]
-        layout = Layout(self.centred(state).to(self.keys.dtype), self.shifted, values, self.presence, gates.aligned, *leads)
-        tensors, _ = layout.grouped((beta, 0), (bias, 1))
+        layout, tensors = self._laid_out(state, values)
         needs = VALUE * value + MASS * (mass and not appended) + BASELINE * torch.is_grad_enabled() + wide
         output, level, weight, *_ = differentiable("triton", (self.spec.name, gates.reach, gates.dropout, needs), *tensors, gates.seed)
         output = layout.ungrouped(output)
@@ -36,3 +34,34 @@ class Kernels(Bounded):
         if appended:
             return output[..., :-1], level, output[..., -1:]
         return output, level, layout.ungrouped(weight.unsqueeze(-1)) if mass else None
+
+    def carry(self, state: Tensor, values: Tensor | None, carry: launch.Carry | None) -> launch.Carry:
+        """The carried state of a read after these slots, without gradients."""
+        _, tensors = self._laid_out(state, self._read(values))
+        return launch.partial(self._operands(tensors), carry)
+
+    def completed(self, state: Tensor, values: Tensor | None, carry: launch.Carry) -> tuple[Tensor, Tensor, Tensor]:
+        """``Σ p v``, Q and ``Σ p`` (..., q, 1) of a carried state."""
+        layout, tensors = self._laid_out(state, self._read(values))
+        results = launch.completed(self._operands(tensors), carry)
+        value, mass = (layout.ungrouped(t.unsqueeze(-1)) for t in (results.value, results.mass))
+        return layout.ungrouped(results.output), value.squeeze(-1), mass
+
+    def _read(self, values: Tensor | None) -> Tensor | None:
+        """What is read: the given values, or None where a state is pulled to the keys themselves."""
+        similarity = self.spec.similarity
+        if values is not None or isinstance(similarity, (Dot, Euclidean, Manhattan)) or not similarity.inner:
+            return values
+        return similarity.lift_keys(self.shifted)[..., : self.dim]
+
+    def _laid_out(self, state: Tensor, values: Tensor | None) -> tuple[Layout, list[Tensor | None]]:
+        gates = self.gates
+        beta = self.spec.beta if isinstance(self.spec.beta, Tensor) else torch.full((), self.spec.beta, dtype=torch.float32, device=state.device)
+        leads = [beta.shape, *([gates.bias.shape[:-1]] if gates.bias is not None else [])]
+        layout = Layout(self.centred(state).to(self.keys.dtype), self.shifted, values, self.presence, gates.aligned, *leads)
+        return layout, layout.grouped((beta, 0), (gates.bias, 1))
+
+    def _operands(self, tensors: list[Tensor | None]) -> Operands:
+        state, keys, values, presence, beta, bias = tensors
+        assert state is not None and keys is not None and beta is not None
+        return Operands(compiled(self.spec.name), state, keys, values, presence, beta, bias, self.gates.seed, self.gates.reach, self.gates.dropout)

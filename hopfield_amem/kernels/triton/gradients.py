@@ -13,6 +13,7 @@ from .backward import backward_queries, backward_slots
 from .launch import on
 from .prepare import LOG2E, RATIO, SOFTMAX, SUM, THRESHOLD, Operands
 from .spec import Give
+from .tuning import tuned
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
@@ -86,12 +87,16 @@ def _to_queries(read: Operands, grad: Tensor, rows: PerQuery, warm: bool) -> tup
     turning = not scores.affine or scores.row_term != 0
     twisting = warm or (bends is not None and scores.affine and scores.row_scale != 1)
     give = Give(**_given(read, rows), norms=bends is not None, twist=twisting, turn=turning, warm=warm, terms=False, presence=False)
-    config = configs.choose("queries", read)
-    blocks = -(-read.queries // config.shape.queries)
     row_bends = (None, None) if bends is None else tuple(read.flat(b) for b in bends[:2])
-    sizes = (read.queries, read.slots, read.width, read.columns, read.heads, read.group, 1, blocks)
-    arguments = (*_operands(read, grad, rows), *row_bends, d_state, twists, turns, sizes, read.options())
-    configs.run(backward_queries, (read.members * blocks,), config, *arguments, **_constants(read), GIVE=give, SHAPE=config.shape)
+    arguments = (*_operands(read, grad, rows), *row_bends, d_state, twists, turns)
+
+    def launch(config: configs.Config) -> None:
+        blocks = -(-read.queries // config.shape.queries)
+        sizes = (read.queries, read.slots, read.width, read.columns, read.heads, read.group, 1, blocks)
+        constants = dict(**_constants(read), GIVE=give, SHAPE=config.shape)
+        configs.run(backward_queries, (read.members * blocks,), config, *arguments, sizes, read.options(), **constants)
+
+    launch(tuned("queries", read, launch))
     return d_state, twists, turns
 
 
@@ -106,13 +111,17 @@ def _to_slots(read: Operands, grad: Tensor, rows: PerQuery) -> tuple[Tensor, Ten
     bends, scores = read.bends(), read.compiled.scores
     twisting = not scores.affine or (bends is not None and read.fold.slot_factor)
     kinds = dict(norms=bends is not None, twist=twisting, turn=read.fold.slot_term, warm=False, terms=d_terms is not None, presence=d_presence is not None)
-    config = configs.choose("slots", read)
-    blocks = -(-read.slots // config.shape.slots)
     slot_bends = (None, None) if bends is None else tuple(read.flat(b) for b in bends[2:])
-    sizes = (read.queries, read.slots, read.width, read.columns, read.heads, read.group, read.memories, blocks)
-    arguments = (*_operands(read, grad, rows), *slot_bends, d_keys, d_values, d_terms, d_presence, sizes, read.options())
+    arguments = (*_operands(read, grad, rows), *slot_bends, d_keys, d_values, d_terms, d_presence)
     give = Give(**_given(read, rows), **kinds)
-    configs.run(backward_slots, (read.batch * read.memories * blocks,), config, *arguments, **_constants(read), GIVE=give, SHAPE=config.shape)
+
+    def launch(config: configs.Config) -> None:
+        blocks = -(-read.slots // config.shape.slots)
+        sizes = (read.queries, read.slots, read.width, read.columns, read.heads, read.group, read.memories, blocks)
+        constants = dict(**_constants(read), GIVE=give, SHAPE=config.shape)
+        configs.run(backward_slots, (read.batch * read.memories * blocks,), config, *arguments, sizes, read.options(), **constants)
+
+    launch(tuned("slots", read, launch))
     if d_presence is not None and read.presence is not None:
         d_presence = d_presence.sum_to_size(read.presence.shape).to(read.presence.dtype)
     return d_keys, d_values, d_presence, d_terms

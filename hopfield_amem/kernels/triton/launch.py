@@ -16,7 +16,9 @@ from .merge import merge as _merge
 from .prepare import BASELINE, RATIO, SOFTMAX, SUM, THRESHOLD, Operands
 from .spec import Want
 from .threshold import threshold as _threshold
+from .tuning import tuned
 
+Carry = tuple[Tensor, Tensor, Tensor, Tensor]  # top, total, mass, sums
 PASSES = 40  # Newton passes at most; those after the last row has settled cost nothing
 
 
@@ -62,28 +64,61 @@ def forward(read: Operands, wants_value: bool, wants_mass: bool, wants_baseline:
 def sweep(read: Operands, kind: int, at: Results, output: Tensor, value: Tensor, mass: Tensor, wants_value: bool) -> None:
     """One sweep over the slots, split where there are too few queries to fill the machine."""
     wants_mass = mass.numel() > 0
-    config = configs.choose("forward", read)
-    blocks = -(-read.queries // config.shape.queries)
-    splits = _splits(read, config.shape.slots, blocks)
     gained = read.gained and kind != BASELINE
     want = Want(read.values is None, wants_value, wants_mass, kind in (THRESHOLD, BASELINE), gained, read.compiled.null)
     arguments = (*read.views(), *read.vectors(), at.level, at.tau, read.flat(read.gain))
+
+    def launch(config: configs.Config) -> None:
+        splits = _splits(read, config)
+        if splits == 1:
+            _swept(read, kind, want, arguments, (None, value, mass, None), output, config, 1, carry=False)
+        else:
+            parts = carried(read, splits)
+            _swept(read, kind, want, arguments, parts, None, config, splits, carry=False)
+            merged(read, kind, want, parts, value, mass if wants_mass else torch.empty_like(value), output)
+
+    launch(tuned("forward", read, launch))
+
+
+def carried(read: Operands, parts: int) -> Carry:
+    """Memory for carried states: top, total and mass (parts, members, q), sums (parts, members, q, v)."""
+    lead = (parts, read.members, read.queries)
+    top, total, mass = (read.state.new_empty(lead, dtype=torch.float32) for _ in range(3))
+    return top, total, mass, top.new_empty(*lead, read.columns)
+
+
+def partial(read: Operands, carry: Carry | None) -> Carry:
+    """Carry in, sweep these slots, carry out: the state of a read whose slots arrive piece by piece. Not for ``Simplex``, whose τ needs all."""
+    state = carried(read, 1) if carry is None else carry
+    want = Want(read.values is None, True, True, False, False, read.compiled.null)
+    arguments = (*read.views(), *read.vectors(), None, None, None)
+    with on(read.state):
+        _swept(read, read.kind, want, arguments, state, None, configs.choose("forward", read), 1, carry=carry is not None)
+    return state
+
+
+def completed(read: Operands, carry: Carry) -> Results:
+    """Output, Q and Σ p of a carried state."""
+    results = Results(read, torch.float32)
+    results.mass = torch.empty_like(results.value)
+    with on(read.state):
+        merged(read, read.kind, Want(False, True, True, False, read.gained, read.compiled.null), carry, results.value, results.mass, results.output)
+    results.value += read.compiled.constant
+    if read.dropped is not None:
+        results.value += read.dropped
+    return results
+
+
+def _swept(read: Operands, kind: int, want: Want, arguments: tuple, state: tuple, output: Tensor | None, config: configs.Config, splits: int, carry: bool) -> None:
+    blocks = -(-read.queries // config.shape.queries)
     sizes = (read.queries, read.slots, read.width, read.columns, read.heads, read.group, splits, blocks)
     constants = dict(KIND=kind, LEAF=read.leaf, FOLD=read.fold, SIGHT=read.sight, WANT=want, MODE=read.mode, SHAPE=config.shape)
     grid = (read.members * blocks, splits)
-    if splits == 1:
-        carry = None, value, mass, None
-        configs.run(_forward, grid, config, *arguments, *carry, output, sizes, read.options(), **constants, CARRY=False, FINISH=True)
-        return
-    lead = (splits, read.members, read.queries)
-    top, total, heavy = (value.new_empty(lead) for _ in range(3))
-    sums = value.new_empty(*lead, read.columns)
-    configs.run(_forward, grid, config, *arguments, top, total, heavy, sums, None, sizes, read.options(), **constants, CARRY=False, FINISH=False)
-    merged(read, kind, want, (top, total, heavy, sums), value, mass if wants_mass else torch.empty_like(value), output)
+    configs.run(_forward, grid, config, *arguments, *state, output, sizes, read.options(), **constants, CARRY=carry, FINISH=output is not None)
 
 
-def merged(read: Operands, kind: int, want: Want, parts: tuple[Tensor, ...], value: Tensor, mass: Tensor, output: Tensor) -> None:
-    """The finished read from carried states (parts, members, q, ·)."""
+def merged(read: Operands, kind: int, want: Want, parts: Carry, value: Tensor, mass: Tensor, output: Tensor) -> None:
+    """The finished read from carried states."""
     config = configs.choose("merge", read)
     blocks = -(-read.queries // config.shape.queries)
     sizes = (parts[0].shape[0], read.members, read.queries, read.columns, blocks)
@@ -113,10 +148,11 @@ def _nothing(read: Operands, results: Results) -> None:
     results.value.fill_(0.0 if read.kind in (SUM, THRESHOLD) or read.compiled.null else -math.inf)
 
 
-def _splits(read: Operands, slots: int, blocks: int) -> int:
+def _splits(read: Operands, config: configs.Config) -> int:
     """Enough programs for two per processor, at least four tiles of slots each."""
+    blocks = -(-read.queries // config.shape.queries)
     wanted = 2 * processors(read.state.device) // max(1, read.members * blocks)
-    return max(1, min(wanted, read.slots // (4 * slots)))
+    return max(1, min(wanted, read.slots // (4 * config.shape.slots)))
 
 
 def on(tensor: Tensor) -> AbstractContextManager[Any]:

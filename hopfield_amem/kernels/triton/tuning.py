@@ -1,0 +1,88 @@
+"""Which of the table's configurations is fastest here: measured once per GPU, kernel and size, among those that compile without spills.
+
+``HOPFIELD_AMEM_AUTOTUNE=0`` takes the table's first entry instead. Nothing is measured while a CUDA graph is captured.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import triton
+from triton.runtime.errors import OutOfResources
+
+from ..compiler import store
+from .configs import Config, candidates, config
+from .machine import EMULATED
+from .prepare import Operands
+
+Launch = Callable[[Config], None]
+
+
+def tuned(role: str, read: Operands, launch: Launch) -> Config:
+    """The configuration for a kernel of this read; ``launch`` runs it with one and overwrites all of its outputs."""
+    among = [config(tile, read) for tile in candidates(role, read)]
+    if len(among) == 1 or not _measurable(read):
+        return among[0]
+    key, best = _key(role, read), _remembered()
+    if best.get(key, len(among)) >= len(among):
+        best[key] = min(range(len(among)), key=lambda k: _milliseconds(launch, among[k]))
+        _remember(best)
+    return among[best[key]]
+
+
+def _measurable(read: Operands) -> bool:
+    wanted = os.environ.get("HOPFIELD_AMEM_AUTOTUNE", "1") != "0"
+    return wanted and not EMULATED and read.state.is_cuda and not torch.cuda.is_current_stream_capturing()
+
+
+def _milliseconds(launch: Launch, candidate: Config) -> float:
+    """Median time of a launch; infinite for a configuration that this GPU cannot hold."""
+    try:
+        return float(triton.testing.do_bench(lambda: launch(candidate), warmup=10, rep=40, return_mode="median"))
+    except OutOfResources:
+        return math.inf
+
+
+def _key(role: str, read: Operands) -> str:
+    """What decides speed: GPU, Triton, kernel, energy, dtype, widths, gates, and sizes up to a factor of two."""
+    sizes = [max(1, n).bit_length() for n in (read.members, read.queries, read.slots)]
+    parts = (
+        torch.cuda.get_device_name(read.state.device), triton.__version__, role, read.compiled.triton_leaves.__name__, read.compiled.kind,
+        str(read.keys.dtype), read.width, read.columns, read.values is None, *read.fold, *read.sight, read.mode.precision, *sizes,
+    )  # fmt: skip
+    return " ".join(map(str, parts))
+
+
+def _file() -> Path:
+    return store.folder() / "tiles.json"
+
+
+@lru_cache(maxsize=1)
+def _remembered() -> dict[str, int]:
+    try:
+        return {str(key): int(place) for key, place in json.loads(_file().read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _remember(best: dict[str, int]) -> None:
+    """Add to the file what was measured here; another process may have added to it. Where nothing can be written, this process remembers."""
+    try:
+        known = json.loads(_file().read_text(encoding="utf-8")) if _file().is_file() else {}
+    except (OSError, ValueError):
+        known = {}
+    try:
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=_file().parent, suffix=".tmp")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(known | best, file, indent=1, sort_keys=True)
+        os.replace(temporary, _file())
+    except OSError:
+        return
