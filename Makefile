@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: help demo test check examples bench clean
+.PHONY: help demo test check examples kernels bench clean
 
 help:
 	@echo "make demo      store, damage and recall real images with every energy; pictures in out/demo"
 	@echo "make test      the tests"
 	@echo "make check     lint and types"
 	@echo "make examples  run every example"
+	@echo "make kernels   compile the kernels for a GPU (none is needed): registers, spills, shared memory; KERNELS=--subset for a few"
 	@echo "make bench     measure against the peers; results in benchmarks/results"
 	@echo "make clean     remove the environment and everything generated"
 
@@ -34,6 +35,9 @@ check: $(READY)
 
 examples: $(READY)
 	@for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done
+
+kernels: $(READY)
+	$(BIN)/python benchmarks/kernels.py $(KERNELS)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/retrieve.py

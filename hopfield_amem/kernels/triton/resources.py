@@ -22,7 +22,7 @@ from triton.runtime.jit import create_function_from_signature
 from ...energies import ReadEnergy
 from ..compiler import Compiled, compiled
 from . import configs, launch
-from .configs import Config
+from .configs import Config, Tile
 from .machine import EMULATED
 from .prepare import Operands
 
@@ -134,6 +134,12 @@ def operands(
     )
 
 
+def retiled(each: Launch, tile: Tile, read: Operands) -> Launch:
+    """The same launch on another tile."""
+    config = configs.config(tile, read)
+    return each._replace(config=config, constants={**each.constants, "SHAPE": config.shape})
+
+
 def compile_launch(each: Launch, arch: int) -> Resources:
     """Compile one launch as ``triton.JITFunction.run`` would for a device of this compute capability."""
     if EMULATED:
@@ -164,8 +170,12 @@ def _recorded(arch: int) -> Iterator[list[Launch]]:
     def record(kernel: Any, grid: tuple[int, ...], config: Config, *arguments: Any, **constants: Any) -> None:
         found.append(Launch(kernel, config, arguments, constants))
 
-    with patch.object(configs, "run", record), patch.object(launch, "processors", lambda device: PROCESSORS[arch]):
+    with patch.object(configs, "run", record), patch.object(launch, "processors", lambda device: PROCESSORS[arch]), _pretending(arch):
         yield found
+
+
+def _pretending(arch: int) -> Any:
+    return patch.object(configs, "capability", lambda device: arch)
 
 
 @lru_cache(maxsize=64)
