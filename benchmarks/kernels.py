@@ -120,7 +120,7 @@ def _attempt(each: Launch, arch: int) -> Resources | str:
     try:
         return compile_launch(each, arch)
     except Exception as error:  # whatever the compiler raises is a result here
-        return f"{each.role}: {type(error).__name__} {str(error).splitlines()[-1] if str(error) else ''}"
+        return f"{each.name}: {type(error).__name__} {str(error).splitlines()[-1] if str(error) else ''}"
 
 
 def _shown(rows: Iterator[Row], console: Console) -> Iterator[Row]:
@@ -140,7 +140,7 @@ def _table(rows: list[Row], title: str) -> Table:
         numbers = (each.config.warps, each.config.stages, each.registers, each.spills, -(-each.shared // 1024))
         products = f"{each.products} {'HGMMA' if each.grouped == each.products else 'HMMA' if not each.grouped else 'mixed'}"
         table.add_row(
-            name, what, each.role, f"{shape.queries}×{shape.slots}", *map(str, numbers), products, str(each.copies), style=None if each.clean else "red"
+            name, what, each.name, f"{shape.queries}×{shape.slots}", *map(str, numbers), products, str(each.copies), style=None if each.clean else "red"
         )
     return table
 
