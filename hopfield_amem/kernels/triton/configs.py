@@ -33,6 +33,7 @@ class Serves(IntFlag):
 
 
 L, M, H, OL, OM, OH = Serves
+NONE = Serves(0)  # every tile spills: three tf32 products of 256 columns hold both halves of an operand; the last of a row serves what none does
 
 
 class Tile(NamedTuple):
@@ -64,9 +65,9 @@ TABLE: dict[tuple[str, int, int], tuple[Tile, ...]] = {
         Tile(64, 32, 4, 2, H | OM | OH),
     ),
     ("forward", 2, 256): (Tile(128, 32, 8, 2, L | M | H), Tile(32, 32, 4, 2, L | M | OL | OM), Tile(16, 32, 4, 2, H | OM | OH)),
-    ("forward", 4, 64): (Tile(64, 64, 4, 2), Tile(64, 32, 4, 3)),
-    ("forward", 4, 128): (Tile(64, 32, 4, 2), Tile(32, 32, 4, 2)),
-    ("forward", 4, 256): (Tile(32, 32, 8, 2), Tile(16, 32, 4, 1)),
+    ("forward", 4, 64): (Tile(64, 32, 4, 2, L | M), Tile(32, 32, 4, 2, OL | OM | OH), Tile(16, 32, 4, 2, H)),
+    ("forward", 4, 128): (Tile(16, 32, 4, 2),),
+    ("forward", 4, 256): (Tile(16, 32, 8, 2, NONE),),
     ("queries", 2, 64): (Tile(128, 64, 8, 2, L | M | H | OL | OM), Tile(128, 64, 8, 3, L | M | H | OL), Tile(128, 32, 8, 2, OM | OH), Tile(32, 32, 4, 2, OH)),
     ("queries", 2, 128): (
         Tile(128, 64, 8, 2, L | M),
@@ -76,10 +77,10 @@ TABLE: dict[tuple[str, int, int], tuple[Tile, ...]] = {
         Tile(32, 32, 4, 2, OM | OH),
         Tile(16, 32, 4, 2, OM | OH),
     ),
-    ("queries", 2, 256): (Tile(64, 32, 8, 2), Tile(32, 32, 4, 2)),
-    ("queries", 4, 64): (Tile(64, 32, 4, 2), Tile(32, 32, 4, 2)),
-    ("queries", 4, 128): (Tile(32, 32, 4, 2), Tile(32, 32, 8, 1)),
-    ("queries", 4, 256): (Tile(16, 32, 8, 1), Tile(16, 16, 4, 1)),
+    ("queries", 2, 256): (Tile(32, 32, 4, 2, L | M | OL | OM), Tile(16, 32, 4, 2, H | OH)),
+    ("queries", 4, 64): (Tile(64, 32, 4, 2, L), Tile(32, 32, 4, 2, OL), Tile(16, 32, 4, 2, H | OM | OH), Tile(16, 16, 4, 1, M)),
+    ("queries", 4, 128): (Tile(16, 32, 4, 2, L | OL), Tile(16, 16, 4, 1, M | H | OM | OH)),
+    ("queries", 4, 256): (Tile(16, 32, 8, 1, NONE),),
     ("slots", 2, 64): (
         Tile(128, 64, 8, 2, L | M),
         Tile(128, 64, 8, 3, L | M),
@@ -89,10 +90,10 @@ TABLE: dict[tuple[str, int, int], tuple[Tile, ...]] = {
         Tile(16, 32, 4, 2, OH),
     ),
     ("slots", 2, 128): (Tile(128, 64, 8, 2, L), Tile(128, 32, 8, 2, L | M), Tile(32, 32, 4, 2, M | H | OL | OM | OH), Tile(16, 32, 4, 2, H | OL | OM | OH)),
-    ("slots", 2, 256): (Tile(32, 32, 8, 2), Tile(32, 32, 8, 1)),
-    ("slots", 4, 64): (Tile(32, 64, 8, 2), Tile(32, 32, 4, 2)),
-    ("slots", 4, 128): (Tile(32, 32, 8, 1), Tile(16, 32, 4, 1)),
-    ("slots", 4, 256): (Tile(16, 16, 4, 1),),
+    ("slots", 2, 256): (Tile(16, 32, 4, 2, L | M | OL | OM | OH), Tile(16, 16, 4, 1, H)),
+    ("slots", 4, 64): (Tile(16, 32, 4, 2),),
+    ("slots", 4, 128): (Tile(16, 16, 4, 1),),
+    ("slots", 4, 256): (Tile(16, 16, 8, 1, NONE),),
 }
 ELEMENTWISE = Tile(16, 16, 4, 1)  # |x − ξ| of a tile holds queries × slots × width numbers
 FEW = 64  # up to this many queries the blocks are narrow and the slots are split
