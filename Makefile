@@ -10,13 +10,14 @@ GPU_RUN = env -u TRITON_INTERPRET PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONP
 GPU_TESTS ?= tests/interpreted
 GPU_OPTIONS ?= $(if $(QUICK),--quick)
 
-.PHONY: help demo test check examples bench gpu clean
+.PHONY: help demo test check examples kernels bench gpu clean
 
 help:
 	@echo "make demo      store, damage and recall real images with every energy; pictures in out/demo"
 	@echo "make test      the tests"
 	@echo "make check     lint and types"
 	@echo "make examples  run every example"
+	@echo "make kernels   compile the kernels for a GPU (none is needed): registers, spills, shared memory; KERNELS=--subset for a few"
 	@echo "make bench     measure against the peers; results in benchmarks/results"
 	@echo "make gpu       on a GPU: test the kernels compiled, measure them against the peers; docs/performance.md. QUICK=1, GPU_PYTHON=python3"
 	@echo "make clean     remove the environment and everything generated"
@@ -41,6 +42,9 @@ check: $(READY)
 
 examples: $(READY)
 	@for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done
+
+kernels: $(READY)
+	$(BIN)/python benchmarks/kernels.py $(KERNELS)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/retrieve.py

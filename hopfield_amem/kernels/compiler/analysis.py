@@ -24,6 +24,7 @@ SCORE = sympy.Symbol("s", real=True)
 PRODUCT, STATE, KEY = sympy.symbols("product state_square key_square", real=True)
 _PAIR = [PRODUCT, STATE, KEY]
 SOFTMAX, SUM, RATIO, THRESHOLD = "softmax", "sum", "ratio", "threshold"
+_CHEAP = (F.relu, F.step, F.where, F.greater, F.greater_equal, F.less, F.less_equal, F.equal, F.absolute, F.sign, F.maximum, F.minimum)
 CLASSES = {
     SOFTMAX: "exponential: weights e^(s − Q), one pass with a running maximum",
     SUM: "plain sum: weights F′(s), one pass, nothing to normalise",
@@ -91,10 +92,11 @@ class Compiled:
 
     @property
     def light(self) -> bool:
-        """Whether weights take a single exponential, or F′ and F″ a few sums, products and comparisons: no other functions."""
-        bends, known = self.jet[1:], (F.relu, F.step, F.where, F.greater, F.greater_equal, F.less, F.less_equal)
-        few = sum(int(e.count_ops()) for e in bends) <= 8
-        return self.kind == SOFTMAX or (few and all(e.atoms(sympy.Function) == {f for f in e.atoms(sympy.Function) if isinstance(f, known)} for e in bends))
+        """Whether weights take a single exponential, or F′ and F″ a few sums, products and comparisons and no other functions."""
+        bends = self.jet[1:]
+        functions = {f for e in bends for f in e.atoms(sympy.Function)}
+        whole = all(p.exp.is_integer and p.exp > 0 for e in bends for p in e.atoms(sympy.Pow))
+        return self.kind == SOFTMAX or (whole and sum(int(e.count_ops()) for e in bends) <= 8 and all(isinstance(f, _CHEAP) for f in functions))
 
     @property
     def folds(self) -> tuple[str, ...]:

@@ -22,6 +22,14 @@ def processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
+def capability(device: torch.device) -> int:
+    """Compute capability, 90 for 9.0 (also where there is no GPU)."""
+    if device.type != "cuda":
+        return 90
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
 def _patched_interpreter() -> None:
     """Triton up to 3.7 cannot take a loop bound from numpy 2.4, where arrays of one element stopped being numbers."""
     from triton.runtime import interpreter

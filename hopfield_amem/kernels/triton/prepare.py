@@ -119,7 +119,8 @@ class Operands:
     @cached_property
     def leaf(self) -> Leaf:
         leaves = self.compiled.triton_leaves
-        return Leaf(leaves.jet, getattr(leaves, "score", None), getattr(leaves, "score_back", None))
+        score, score_back = getattr(leaves, "score", None), getattr(leaves, "score_back", None)
+        return Leaf(leaves.jet, score, score_back, "".join(getattr(f, "cache_key", "") for f in (leaves.jet, score, score_back)))
 
     @cached_property
     def mode(self) -> Mode:
@@ -233,5 +234,3 @@ def _view(tensor: Tensor) -> tuple:
 
 def _rowwise(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
-
-

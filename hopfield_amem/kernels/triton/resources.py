@@ -22,9 +22,9 @@ from triton.runtime.jit import create_function_from_signature
 from ...energies import ReadEnergy
 from ..compiler import Compiled, compiled
 from . import configs, gradients, launch
-from .configs import Config
+from .configs import Config, Tile
 from .machine import EMULATED
-from .prepare import Operands
+from .prepare import BASELINE, Operands
 
 SHARED = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 """Bytes of shared memory that one block may use, by compute capability (CUDA C++ Programming Guide, technical specifications)."""
@@ -49,6 +49,11 @@ class Launch(NamedTuple):
         return ROLES[self.kernel.__name__]
 
     @property
+    def name(self) -> str:
+        """Its role, or what else it is."""
+        return "baseline" if self.constants.get("KIND") == BASELINE else self.role
+
+    @property
     def source(self) -> tuple[Any, ...]:
         """What tells this kernel from others before it is compiled: equal for energies whose leaves are the same code."""
         constants = {name: value for name, value in self.constants.items() if name != "LEAF"}
@@ -60,7 +65,7 @@ class Launch(NamedTuple):
 class Resources:
     """What one compiled kernel uses."""
 
-    role: str
+    name: str
     config: Config
     arch: int
     registers: int  # of a thread
@@ -134,6 +139,12 @@ def operands(
     )
 
 
+def retiled(each: Launch, tile: Tile, read: Operands) -> Launch:
+    """The same launch on another tile."""
+    config = configs.config(tile, read)
+    return each._replace(config=config, constants={**each.constants, "SHAPE": config.shape})
+
+
 def compile_launch(each: Launch, arch: int) -> Resources:
     """Compile one launch as ``triton.JITFunction.run`` would for a device of this compute capability."""
     if EMULATED:
@@ -152,7 +163,7 @@ def compile_launch(each: Launch, arch: int) -> Resources:
     assert usage is not None, "cuobjdump reported no resources"
     counts = {name: len(re.findall(rf"\b{pattern}\b", code)) for name, pattern in _INSTRUCTIONS.items()}
     return Resources(
-        each.role, each.config, arch, int(usage[1]), stack=int(usage[2]), shared=made.metadata.shared, grouped=len(re.findall(r"\bHGMMA\b", code)), **counts
+        each.name, each.config, arch, int(usage[1]), stack=int(usage[2]), shared=made.metadata.shared, grouped=len(re.findall(r"\bHGMMA\b", code)), **counts
     )
 
 
@@ -164,8 +175,12 @@ def _recorded(arch: int) -> Iterator[list[Launch]]:
     def record(kernel: Any, grid: tuple[int, ...], config: Config, *arguments: Any, **constants: Any) -> None:
         found.append(Launch(kernel, config, arguments, constants))
 
-    with patch.object(configs, "run", record), patch.object(launch, "processors", lambda device: PROCESSORS[arch]):
+    with patch.object(configs, "run", record), patch.object(launch, "processors", lambda device: PROCESSORS[arch]), _pretending(arch):
         yield found
+
+
+def _pretending(arch: int) -> Any:
+    return patch.object(configs, "capability", lambda device: arch)
 
 
 @lru_cache(maxsize=64)

@@ -6,11 +6,15 @@ from typing import NamedTuple
 
 
 class Leaf(NamedTuple):
-    """Generated functions of an energy (``score`` and ``score_back`` only where S is not affine in the product)."""
+    """Generated functions of an energy (``score`` and ``score_back`` only where S is not affine in the product).
+
+    ``content`` hashes the code of the functions and of what they call; Triton's cache on disk knows constants by their print only.
+    """
 
     jet: object
     score: object
     score_back: object
+    content: str
 
 
 class Fold(NamedTuple):

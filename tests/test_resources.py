@@ -1,0 +1,67 @@
+"""What the kernels need of a GPU, from compiling them for one: no register spills, shared memory suffices, tensor cores and asynchronous copies work."""
+
+import os
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+if os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}:
+    pytest.skip("an interpreter compiles nothing", allow_module_level=True)
+
+from hopfield_amem import ENERGIES
+from hopfield_amem.kernels.triton import resources
+
+READS = {
+    "softmax": ("log_sum_exp", {}),
+    "softmax, tied": ("log_sum_exp", dict(tied=True)),
+    "softmax, causal": ("log_sum_exp", dict(causal=True)),
+    "softmax, wide": ("log_sum_exp", dict(width=128)),
+    "norms": ("epanechnikov", {}),
+    "threshold": ("sparsemax", {}),
+    "powers": ("squared_relu_feed_forward", dict(width=128)),
+}
+
+
+def launched(name, **given):
+    read = resources.operands(ENERGIES[name], **given)
+    return read, resources.launches(read)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_default_configurations_are_clean(name):
+    energy, given = READS[name]
+    _, found = launched(energy, **given)
+    assert {each.role for each in found} >= {"forward", "queries", "slots"}
+    for each in found:
+        used = resources.compile_launch(each, 90)
+        assert used.spills == 0 and used.stack == 0
+        assert used.shared <= 227 * 1024
+        assert used.grouped > 0, "wide tiles multiply by warp groups"
+        assert used.copies > 0, "loads are asynchronous"
+
+
+def test_older_gpus_have_less_shared_memory():
+    read = resources.operands(ENERGIES["log_sum_exp"])
+    used = resources.compile_launch(resources.launches(read, 80)[0], 80)
+    assert used.clean and used.shared <= 163 * 1024
+    assert used.products > 0 and used.grouped == 0
+
+
+def test_nothing_is_allocated_and_the_same_code_is_recognised():
+    _, first = launched("log_sum_exp")
+    _, second = launched("exponential")  # the same factors but for the confinement, which kernels do not see
+    _, other = launched("softmax1")
+    assert all(t.device.type == "meta" for each in first for t in each.arguments if isinstance(t, torch.Tensor))
+    assert [each.source for each in first] == [each.source for each in second]
+    assert first[0].source != other[0].source
+
+
+def test_few_queries_are_split_and_merged():
+    _, found = launched("log_sum_exp", queries=32, slots=2**18, batch=1, heads=1)
+    assert [each.role for each in found] == ["forward", "merge", "queries", "slots"]
+
+
+def test_the_code_of_what_leaves_call_is_part_of_their_identity():
+    _, found = launched("gelu_feed_forward")
+    assert found[0].constants["LEAF"].content == found[0].constants["LEAF"].jet.cache_key
