@@ -52,6 +52,14 @@ class Torch(_Printer):
     language = "torch"
     constant = "torch.full_like({}, {})"
 
+    def _print_Function(self, expr):
+        name, numbers = type(expr).__name__, [a for a in expr.args if a.is_number]
+        wanting = name in ("maximum", "minimum") and numbers or name == "where" and len(numbers) == 2 and numbers[:1]
+        if not wanting:
+            return super()._print_Function(expr)
+        tensor = sympy.Symbol(self.constant.format("s", float(wanting[0])))  # torch wants a tensor there, of the scores' dtype
+        return super()._print_Function(expr.func(*(tensor if a == wanting[0] and a.is_number else a for a in expr.args)))
+
     def _print_exp(self, expr):
         return f"torch.exp({self._print(expr.args[0])})"
 
