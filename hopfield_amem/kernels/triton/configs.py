@@ -95,7 +95,7 @@ TABLE: dict[tuple[str, int, int], tuple[Tile, ...]] = {
     ("slots", 4, 128): (Tile(16, 16, 4, 1),),
     ("slots", 4, 256): (Tile(16, 16, 8, 1, NONE),),
 }
-ELEMENTWISE = Tile(16, 16, 4, 1)  # |x − ξ| of a tile holds queries × slots × width numbers
+ELEMENTWISE = Tile(16, 16, 8, 1)  # |x − ξ| of a tile holds queries × slots × width numbers
 FEW = 64  # up to this many queries the blocks are narrow and the slots are split
 NARROW = Tile(16, 128, 4, 3)
 
@@ -118,8 +118,8 @@ def load(read: Operands) -> Serves:
     """How laden the kernels of a read are, on its device."""
     fold, sight = read.fold, read.sight
     heavy = not fold.affine or fold.slot_factor or sight.per_query or sight.dropout
-    laden = fold.slot_term or sight.presence or not read.compiled.light
-    degree = 2 if heavy else 1 if laden else 0
+    laden = (fold.slot_term or not read.compiled.light) + sight.presence  # both together are heavy
+    degree = 2 if heavy else laden
     return (L, M, H)[degree] if capability(read.state.device) >= 90 else (OL, OM, OH)[degree]
 
 
