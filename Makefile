@@ -32,8 +32,10 @@ $(READY): pyproject.toml constraints.txt Makefile
 demo: $(READY)
 	$(BIN)/hopfield-amem demo
 
+# Triton decides when it is imported whether kernels are interpreted, so that their tests need a process of their own.
 test: $(READY)
 	$(BIN)/python -m pytest -n auto
+	@! $(BIN)/python -c "import triton" 2>/dev/null || TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto tests/interpreted
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -84,7 +84,9 @@ def test_causal_and_many_steps(name, steps, poisoned, monkeypatch):
     compare(energy, query, keys, None, torch.arange(33) != 0, causal=True, steps=steps)
 
 
-@pytest.mark.parametrize("options", [{"bias": True}, {"bias": True, "causal": True}, {"causal": 1}, {"causal": 7}, {"dropout": 0.4}, {"dropout": 0.4, "causal": 9}])
+@pytest.mark.parametrize(
+    "options", [{"bias": True}, {"bias": True, "causal": True}, {"causal": 1}, {"causal": 7}, {"dropout": 0.4}, {"dropout": 0.4, "causal": 9}]
+)
 @pytest.mark.parametrize("name", MORE)
 def test_bias_windows_and_dropout(name, options, poisoned, monkeypatch):
     monkeypatch.setattr(operators, "ELEMENTS", 150)

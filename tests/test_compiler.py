@@ -58,7 +58,7 @@ def test_the_class_and_the_folds_of_an_energy():
         return compiled(ReadEnergy(*factors).name)
 
     assert of(Dot(), Exp(), Log()).kind == "softmax" and "running maximum is taken on the raw product" in str(of(Dot(), Exp(), Log()))
-    assert of(Dot(), lambda s: torch.exp(s), Log()).kind == "softmax"
+    assert of(Dot(), Elementwise(torch.exp), Log()).kind == "softmax"
     assert compiled(presets.entmax().name).kind == "threshold"
     assert of(Euclidean(), Epanechnikov(), Log()).kind == "ratio" and of(Euclidean(), Epanechnikov(), Log()).reach == 1
     assert of(Dot(), RectifiedPower(3), Sum()).degree == 3 and "leaves the loop" in str(of(Dot(), RectifiedPower(3), Sum()))
@@ -76,7 +76,7 @@ def test_the_class_and_the_folds_of_an_energy():
 @pytest.mark.parametrize(
     ("energy", "message"),
     [
-        (lambda: ReadEnergy(Dot(), lambda s: torch.special.i0(s), Sum()), "calls aten.i0.default"),
+        (lambda: ReadEnergy(Dot(), torch.special.i0, Sum()), "calls aten.i0.default"),
         (lambda: ReadEnergy(Dot(), Held(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64).sum()), Sum()), "holds a tensor of shape"),
         (lambda: ReadEnergy(Dot(), Held(torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))), Sum()), "holds a learned parameter"),
         (lambda: ReadEnergy(lambda x, k: x @ k.mT, Exp(), Log()), "Write it as Invariant"),
@@ -128,7 +128,7 @@ def test_kernels_without_a_gpu_name_both_ways_out():
 
 @pytest.mark.parametrize("options", [{"causal": 0}, {"causal": -3}, {"causal": 2.5}, {"dropout": 1.0}, {"dropout": -0.1}, {"dropout": True}])
 def test_bad_gates(options):
-    with pytest.raises(ValueError, match="causal is True|dropout is the probability"):
+    with pytest.raises(ValueError, match=r"causal is True|dropout is the probability"):
         retrieve(presets.log_sum_exp(), torch.randn(3, 4), torch.randn(5, 4), **options)
 
 

@@ -172,7 +172,12 @@ def _presence(presence: Tensor, shape: tuple[int, ...]) -> None:
 def _bias(bias: Tensor, shape: tuple[int, ...]) -> None:
     if not isinstance(bias, Tensor) or not bias.is_floating_point():
         raise TypeError(f"bias must be a floating-point tensor, one number per slot, got {bias.dtype if isinstance(bias, Tensor) else type(bias).__name__}.")
-    if bias.ndim == 0 or bias.ndim > len(shape) or bias.shape[-1] != shape[-1] or any(b not in (1, s) for b, s in zip(bias.shape[::-1], shape[::-1], strict=False)):
+    if (
+        bias.ndim == 0
+        or bias.ndim > len(shape)
+        or bias.shape[-1] != shape[-1]
+        or any(b not in (1, s) for b, s in zip(bias.shape[::-1], shape[::-1], strict=False))
+    ):
         raise ValueError(f"bias of shape {_shape(bias)} does not broadcast to (..., slots) = {shape}. Per slot: (slots,); per head: (heads, slots).")
 
 

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 _SHORTEST = 1e-24  # squared length below which ``normalize`` takes a vector for zero
 
+
 class Similarity:
     """Base of all similarities: ``S(x, ξ)`` for every query and every slot.
 

@@ -77,7 +77,7 @@ def definition(tensors, options) -> tuple[Tensor, Tensor]:
     gates = Gates(presence, None, reach, rate, seed)
     presence = gates.amounts(score.shape[-2], score.shape[-1], score.device)
     weights = known.scaling.weights(known.separation, score, presence)
-    keep = gates.kept(score.shape[:-2], *score.shape[-2:], score.dtype)
+    keep = gates.kept(score.shape[:-2], score.shape[-2], score.shape[-1], score.dtype)
     weights = weights if keep is None else weights * keep
     return weights @ (lifted[..., :width] if values is None else values), known.scaling.value(known.separation, score, presence)
 

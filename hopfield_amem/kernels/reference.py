@@ -30,7 +30,7 @@ class Reference:
 
     def _weights(self, state: Tensor) -> Tensor:
         weights = self.spec.weights(state, self.keys, presence=self._presence(state), bias=self.gates.bias)
-        keep = self.gates.kept(weights.shape[:-2], *weights.shape[-2:], weights.dtype)
+        keep = self.gates.kept(weights.shape[:-2], weights.shape[-2], weights.shape[-1], weights.dtype)
         return weights if keep is None else weights * keep
 
     def _presence(self, state: Tensor) -> Tensor | None:

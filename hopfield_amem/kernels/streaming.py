@@ -54,11 +54,11 @@ class Streamed:
         if self.backend == "triton" and not torch.is_grad_enabled() and read.origin is None and (values is not None or isinstance(self.energy.similarity, Dot)):
             self._carry = (read, query, values, read.carry(query, values, None if self._carry is None else self._carry[-1]))  # type: ignore[attr-defined]
         elif values is None:
-            pull, mass, value = read.pull(query)
-            self._join(pull, value, torch.ones_like(pull[..., :1]) if mass is None else mass)
+            pull, mass, level = read.pull(query)
+            self._join(pull, level, torch.ones_like(pull[..., :1]) if mass is None else mass)
         else:
-            output, value, mass = read.stream(query, values, mass=True, value=True)
-            self._join(output, value, mass if mass is not None else torch.ones_like(output[..., :1]))
+            output, level, mass = read.stream(query, values, mass=True, value=True)
+            self._join(output, level, mass if mass is not None else torch.ones_like(output[..., :1]))
         return self
 
     def merge(self, other: Streamed) -> Streamed:
@@ -77,7 +77,7 @@ class Streamed:
         Raises:
             ValueError: no slot was added yet.
         """
-        output, value, mass = self._finished()
+        output, _, mass = self._finished()
         if not self._reads_values:
             state = self.energy.confinement.minimise(output, mass if self.energy.similarity.massive else None, self.query.to(output.dtype))
             return state.to(self.query.dtype)

@@ -58,8 +58,8 @@ def compare(energy, query, keys, values=None, presence=None, bias=None, device="
         grads = torch.autograd.grad((output * weight).sum(), list(wanted.values()), allow_unused=True)
         results.append({"output": output.detach(), **dict(zip(wanted, grads, strict=True))})
     truth, mine, rounded = results
-    for name, expected in truth.items():
-        expected, came, plain = (torch.zeros_like(given[name]).double() if t is None else t.detach().double() for t in (expected, mine[name], rounded[name]))
+    for name in truth:
+        expected, came, plain = (torch.zeros_like(given[name]).double() if t is None else t.detach().double() for t in (truth[name], mine[name], rounded[name]))
         assert came.isfinite().all(), name
         error, own = float((came - expected).norm()), float((plain - expected).norm())
         allowed = inexact * float(expected.norm()) + 3 * own + 4e-7 * _terms(name, energy, given, weight)

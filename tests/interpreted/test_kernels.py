@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from comparison import ALL, INEXACT, compare
+
 from hopfield_amem import ReadEnergy, explain, presets, retrieve
 from hopfield_amem.energies import Dot, Euclidean, Exp, Hypercube, Log, RectifiedPower, Sum
 from hopfield_amem.kernels import engine

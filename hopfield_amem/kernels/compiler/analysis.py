@@ -18,7 +18,7 @@ from ...energies.separation import Separation, Tsallis
 from ...energies.similarity import Manhattan, Similarity
 from . import printer, store
 from .trace import CannotCompile, expression
-from .vocabulary import F, tidy
+from .vocabulary import Expression, F, tidy
 
 SCORE = sympy.Symbol("s", real=True)
 PRODUCT, STATE, KEY = sympy.symbols("product state_square key_square", real=True)
@@ -38,11 +38,11 @@ class Scores:
     """``s = β a g x·ξ + β (r + c)`` with a, r functions of ‖x‖² and g, c of ‖ξ‖²; or ``s = β S`` as it stands where S has no such form."""
 
     pairing: str  # "product", x·ξ on tensor cores; or "distance", −‖x − ξ‖₁ by elementwise tiles
-    whole: sympy.Expr
-    row_scale: sympy.Expr = sympy.Integer(1)
-    row_term: sympy.Expr = sympy.Integer(0)
-    slot_scale: sympy.Expr = sympy.Integer(1)
-    slot_term: sympy.Expr = sympy.Integer(0)
+    whole: Expression
+    row_scale: Expression = sympy.S.One
+    row_term: Expression = sympy.S.Zero
+    slot_scale: Expression = sympy.S.One
+    slot_term: Expression = sympy.S.Zero
     affine: bool = True
 
     @property
@@ -62,7 +62,7 @@ class Compiled:
     factors: Factors
     kind: str
     scores: Scores
-    jet: tuple[sympy.Expr, sympy.Expr, sympy.Expr] = field(repr=False)  # F, F′, F″
+    jet: tuple[Expression, Expression, Expression] = field(repr=False)  # F, F′, F″
     degree: float | None  # F(λs) = λⁿ F(s) for λ > 0
 
     @property
@@ -103,7 +103,9 @@ class Compiled:
         """What leaves the inner loop, in words."""
         scores, folds = self.scores, []
         if self.kind == SOFTMAX:
-            folds.append("the scale β and log₂e join the exponent's multiply-add" + ("; the running maximum is taken on the raw product" if scores.plain else ""))
+            folds.append(
+                "the scale β and log₂e join the exponent's multiply-add" + ("; the running maximum is taken on the raw product" if scores.plain else "")
+            )
             if scores.row_term != 0:
                 folds.append(f"the row term {scores.row_term} cancels in the weights: dropped, and added back to Q")
         elif self.degree is not None and scores.plain:
@@ -128,7 +130,12 @@ class Compiled:
             slopes = [tidy(sympy.diff(self.scores.whole, variable)) for variable in _PAIR]
             parts.append(_function("score", _PAIR, [self.scores.whole], dialect, "product"))
             parts.append(_function("score_back", _PAIR, slopes, dialect, "product"))
-        head = ["import triton", "import triton.language as tl", "", "from hopfield_amem.kernels.triton.arithmetic import expm1, log1p, power, sign, softplus, tanh"]
+        head = [
+            "import triton",
+            "import triton.language as tl",
+            "",
+            "from hopfield_amem.kernels.triton.templates.arithmetic import expm1, log1p, power, sign, softplus, tanh",
+        ]
         return _headed(" · ".join(map(str, self.factors)), [*head, "", "", *("@triton.jit\n" + part for part in parts)])
 
     @cached_property
@@ -206,7 +213,7 @@ def _compiled(factors: Factors) -> Compiled:
     return Compiled(factors, kind, _scores(factors.similarity), jet, None if kind == THRESHOLD or has_null_slot(scaling) else _degree(separation))
 
 
-def _jet(separation: Separation) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr]:
+def _jet(separation: Separation) -> tuple[Expression, Expression, Expression]:
     """F, F′ and F″. A closed form that the separation gives itself is taken; otherwise sympy differentiates."""
     name = f"The separation {separation}"
     value = tidy(expression(lambda s: separation(s), SCORE, name=name))
@@ -216,7 +223,7 @@ def _jet(separation: Separation) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr]:
     return value, slope, _derived(separation, "curvature", slope, name)
 
 
-def _derived(separation: Separation, part: str, before: sympy.Expr, name: str) -> sympy.Expr:
+def _derived(separation: Separation, part: str, before: Expression, name: str) -> Expression:
     if getattr(type(separation), part) is getattr(Separation, part):
         return tidy(sympy.diff(before, SCORE))
     given: Any = getattr(separation, part)

@@ -8,7 +8,7 @@ import sympy
 from sympy.printing.precedence import precedence
 from sympy.printing.str import StrPrinter
 
-from .vocabulary import OPERATIONS
+from .vocabulary import OPERATIONS, Expression
 
 
 class _Printer(StrPrinter):
@@ -16,6 +16,15 @@ class _Printer(StrPrinter):
 
     language = ""
     constant = ""  # how a constant takes the shape of a tensor
+
+    def _sqrt(self, base) -> str:
+        raise NotImplementedError
+
+    def _rsqrt(self, base) -> str:
+        raise NotImplementedError
+
+    def _power(self, base, exponent) -> str:
+        raise NotImplementedError
 
     def _print_Function(self, expr):
         return getattr(OPERATIONS[type(expr).__name__], self.language).format(*(self._argument(a) for a in expr.args))
@@ -54,7 +63,7 @@ class Torch(_Printer):
 
     def _print_Function(self, expr):
         name, numbers = type(expr).__name__, [a for a in expr.args if a.is_number]
-        wanting = name in ("maximum", "minimum") and numbers or name == "where" and len(numbers) == 2 and numbers[:1]
+        wanting = numbers if name in ("maximum", "minimum") else numbers[:1] if name == "where" and len(numbers) == 2 else []
         if not wanting:
             return super()._print_Function(expr)
         tensor = sympy.Symbol(self.constant.format("s", float(wanting[0])))  # torch wants a tensor there, of the scores' dtype
@@ -77,7 +86,7 @@ class Torch(_Printer):
 
 
 class Triton(_Printer):
-    """Triton spellings, with the helpers of ``kernels/triton/arithmetic.py``."""
+    """Triton spellings, with the helpers of ``kernels/triton/templates/arithmetic.py``."""
 
     language = "triton"
     constant = "tl.full({}.shape, {}, tl.float32)"
@@ -100,14 +109,14 @@ class Triton(_Printer):
         return f"tl.exp2({self._argument(exponent)} * tl.log2({self._print(base)}))"
 
 
-def printed(printer: _Printer, expressions: Sequence[sympy.Expr], like: str) -> tuple[list[str], list[str]]:
+def printed(printer: _Printer, expressions: Sequence[Expression], like: str) -> tuple[list[str], list[str]]:
     """Assignments, and one term per expression; a constant takes the shape of the tensor named ``like``."""
     expressions = [sympy.sympify(e).replace(_is_fraction, lambda number: sympy.Float(float(number), 17)) for e in expressions]
     shared, results = sympy.cse(list(expressions), symbols=sympy.numbered_symbols("t"), optimizations="basic")
     lines = [f"{symbol} = {printer.doprint(term)}" for symbol, term in shared]
-    return lines, [printer.doprint(term) if term.free_symbols else printer.constant.format(like, float(term)) for term in results]
+    return lines, [printer.doprint(term) if term.free_symbols else printer.constant.format(like, float(term)) for term in results]  # type: ignore[attr-defined]
 
 
-def _is_fraction(number: sympy.Basic) -> bool:
+def _is_fraction(number: Expression) -> bool:
     """A number that is no integer: it becomes one decimal constant, and no division."""
     return bool(getattr(number, "is_number", False) and not number.is_integer and number != sympy.Float(float(number), 17))

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from .vocabulary import F
+from .vocabulary import Expression, F
 
 
 class CannotCompile(ValueError):
     """A function that cannot become a kernel: which operation is in the way, and the way out."""
 
 
-def expression(function: Callable[..., Tensor], *symbols: sympy.Symbol, name: str = "F") -> sympy.Expr:
+def expression(function: Callable[..., Tensor], *symbols: sympy.Symbol, name: str = "F") -> Expression:
     """The expression that an elementwise torch function computes from scalars.
 
     Raises:
@@ -36,7 +36,7 @@ def expression(function: Callable[..., Tensor], *symbols: sympy.Symbol, name: st
     return _interpreted(graph, symbols, name)
 
 
-def _interpreted(graph: GraphModule, symbols: Iterable[sympy.Symbol], name: str) -> sympy.Expr:
+def _interpreted(graph: GraphModule, symbols: Iterable[sympy.Symbol], name: str) -> Expression:
     known: dict[Node, object] = {}
     remaining = iter(symbols)
     for node in graph.graph.nodes:
@@ -140,7 +140,7 @@ _BUILDERS: dict[str, Callable] = {
     "softplus": lambda x, beta=1, threshold=20: F.softplus(beta * x) / beta,
     "gelu": _gelu,
     "elu": lambda x, alpha=1, scale=1, input_scale=1: scale * F.where(F.greater(x, 0), x, alpha * F.expm1(input_scale * x)),
-    "leaky_relu": lambda x, slope=sympy.Float(0.01): F.where(F.greater(x, 0), x, slope * x),
+    "leaky_relu": lambda x, slope=0.01: F.where(F.greater(x, 0), x, slope * x),
     "erf": F.erf,
     "erfc": F.erfc,
     "special_ndtr": lambda x: (1 + F.erf(x * sympy.sqrt(2) / 2)) / 2,

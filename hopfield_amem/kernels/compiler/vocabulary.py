@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sympy
+
+Expression = Any  # of sympy, whose annotations do not survive its own arithmetic
 
 
 class Operation(NamedTuple):
@@ -18,28 +20,26 @@ class Operation(NamedTuple):
 
     torch: str
     triton: str
-    partials: tuple[Callable[..., sympy.Expr] | None, ...]
+    partials: tuple[Callable[..., Expression] | None, ...]
 
 
 def _condition(sign: str) -> Operation:
     return Operation(f"({{0}} {sign} {{1}})", f"({{0}} {sign} {{1}})", (None, None))
 
 
-def _sharp(x: sympy.Expr, y: sympy.Expr) -> sympy.Expr:
+def _sharp(x: Expression, y: Expression) -> Expression:
     """Derivative of a maximum by its first argument: a tie is shared, as in torch."""
     return F.where(F.greater(x, y), 1, F.where(F.equal(x, y), sympy.Rational(1, 2), 0))
 
 
-def _bell(x: sympy.Expr) -> sympy.Expr:
+def _bell(x: Expression) -> Expression:
     return 2 / sympy.sqrt(sympy.pi) * sympy.exp(-(x**2))
 
 
 OPERATIONS: dict[str, Operation] = {
     "relu": Operation("torch.relu({0})", "tl.maximum({0}, 0.0, propagate_nan=tl.PropagateNan.ALL)", (lambda x: F.step(x),)),
     "step": Operation("torch.relu({0}).sign()", "tl.where({0} > 0, 1.0, 0.0)", (None,)),
-    "where": Operation(
-        "torch.where({0}, {1}, {2})", "tl.where({0}, {1}, {2})", (None, lambda c, x, y: F.where(c, 1, 0), lambda c, x, y: F.where(c, 0, 1))
-    ),
+    "where": Operation("torch.where({0}, {1}, {2})", "tl.where({0}, {1}, {2})", (None, lambda c, x, y: F.where(c, 1, 0), lambda c, x, y: F.where(c, 0, 1))),
     "greater": _condition(">"),
     "greater_equal": _condition(">="),
     "less": _condition("<"),
@@ -67,7 +67,7 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def _function(name: str, operation: Operation) -> type[sympy.Function]:
-    def fdiff(self: sympy.Function, argindex: int = 1) -> sympy.Expr:
+    def fdiff(self: sympy.Function, argindex: int = 1) -> Expression:
         partial = operation.partials[argindex - 1]
         return sympy.Integer(0) if partial is None else sympy.sympify(partial(*self.args))
 
@@ -78,31 +78,31 @@ F = SimpleNamespace(**{name: _function(name, operation) for name, operation in O
 """The operations as sympy functions: ``F.relu(x)``."""
 
 
-def tidy(expression: sympy.Expr) -> sympy.Expr:
+def tidy(expression: Expression) -> Expression:
     """Rewrite what sympy cannot know: ``relu(x)ⁿ step(x) = relu(x)ⁿ``, ``step(x)ⁿ = step(x)``, a choice between equals, products with a choice."""
     for kind, rule in ((sympy.Mul, _tidy_product), (sympy.Add, _tidy_sum), (F.where, _tidy_choice)):
         expression = expression.replace(lambda e, kind=kind: isinstance(e, kind), rule)
     return expression
 
 
-def _tidy_sum(total: sympy.Expr) -> sympy.Expr:
+def _tidy_sum(total: Expression) -> Expression:
     """Choices by the same condition become one."""
     choices = [term for term in total.args if isinstance(term, F.where)]
     if len({choice.args[0] for choice in choices}) == len(choices):
         return total
-    merged: dict[sympy.Expr, list[sympy.Expr]] = {}
+    merged: dict[Expression, list[Expression]] = {}
     for condition, yes, no in (choice.args for choice in choices):
         sides = merged.setdefault(condition, [sympy.S.Zero, sympy.S.Zero])
         merged[condition] = [sides[0] + yes, sides[1] + no]
     return sympy.Add(*(t for t in total.args if t not in choices), *(F.where(c, *sides) for c, sides in merged.items()))
 
 
-def _tidy_choice(choice: sympy.Expr) -> sympy.Expr:
-    condition, yes, no = choice.args
+def _tidy_choice(choice: Expression) -> Expression:
+    _, yes, no = choice.args
     return yes if yes == no else choice
 
 
-def _tidy_product(product: sympy.Expr) -> sympy.Expr:
+def _tidy_product(product: Expression) -> Expression:
     """Drop a step beside a positive power of the relu of the same argument; move factors into ``where(c, 1, 0)``."""
     powers = [factor.as_base_exp() for factor in product.args]
     positive = {base.args[0] for base, exponent in powers if isinstance(base, F.relu) and exponent.is_positive}

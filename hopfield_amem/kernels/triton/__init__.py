@@ -1,1 +1,1 @@
-"""Generated kernels: templates (``forward``, ``backward``, ``threshold``) around the leaf functions of an energy. Imports triton."""
+"""Generated kernels: ``templates`` around the leaf functions of an energy, launched by ``launch`` and ``gradients``. Imports triton."""

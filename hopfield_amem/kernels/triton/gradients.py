@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from . import configs
-from .backward import backward_queries, backward_slots
 from .launch import on
 from .prepare import LOG2E, RATIO, SOFTMAX, SUM, THRESHOLD, Operands
 from .spec import Give
+from .templates.backward import backward_queries, backward_slots
 from .tuning import tuned
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from . import configs
-from .forward import forward as _forward
 from .machine import processors
-from .merge import merge as _merge
-from .prepare import BASELINE, RATIO, SOFTMAX, SUM, THRESHOLD, Operands
+from .prepare import BASELINE, SOFTMAX, SUM, THRESHOLD, Operands
 from .spec import Want
-from .threshold import threshold as _threshold
+from .templates.forward import forward as _forward
+from .templates.merge import merge as _merge
+from .templates.threshold import threshold as _threshold
 from .tuning import tuned
 
 Carry = tuple[Tensor, Tensor, Tensor, Tensor]  # top, total, mass, sums
@@ -109,7 +109,9 @@ def completed(read: Operands, carry: Carry) -> Results:
     return results
 
 
-def _swept(read: Operands, kind: int, want: Want, arguments: tuple, state: tuple, output: Tensor | None, config: configs.Config, splits: int, carry: bool) -> None:
+def _swept(
+    read: Operands, kind: int, want: Want, arguments: tuple, state: tuple, output: Tensor | None, config: configs.Config, splits: int, carry: bool
+) -> None:
     blocks = -(-read.queries // config.shape.queries)
     sizes = (read.queries, read.slots, read.width, read.columns, read.heads, read.group, splits, blocks)
     constants = dict(KIND=kind, LEAF=read.leaf, FOLD=read.fold, SIGHT=read.sight, WANT=want, MODE=read.mode, SHAPE=config.shape)

@@ -24,7 +24,7 @@ def kernel(
     """Output, value Q, mass Σ p, and for ``Simplex`` level, τ and baseline (empty where there is none)."""
     read = Operands(compiled(rule), state, keys, values, presence, beta, bias, seed, reach, rate)
     output = torch.float32 if needs & WIDE else state.dtype
-    return launch.forward(read, bool(needs & VALUE), bool(needs & MASS), bool(needs & BASELINE), output).tensors()
+    return launch.forward(read, bool(needs & VALUE), bool(needs & MASS), bool(needs & BASELINE), output).tensors()  # type: ignore[return-value]
 
 
 @kernel.register_fake
@@ -64,7 +64,8 @@ def definition(tensors, options) -> tuple[Tensor, ...]:
     (state, keys, values, presence, beta, bias, seed), (rule, reach, rate, needs) = tensors, options
     similarity, separation, scaling = named(rule)
     group = state.shape[1] // keys.shape[1]
-    keys, values = (t if t is None or group == 1 else t.repeat_interleave(group, 1) for t in (keys, values))
+    read = keys if values is None else values
+    keys, read = (t if group == 1 else t.repeat_interleave(group, 1) for t in (keys, read))
     gates = Gates(presence, None, reach, rate, seed)
     inside = torch.float32 if state.dtype != torch.float64 else state.dtype
     score = beta.to(inside)[..., None, None] * similarity(state.to(inside), keys.to(inside))
@@ -74,7 +75,7 @@ def definition(tensors, options) -> tuple[Tensor, ...]:
     weights = scaling.weights(separation, score, amounts)
     keep = gates.kept(score.shape[:2], score.shape[-2], score.shape[-1], inside)
     weights = weights if keep is None else weights * keep
-    output = weights @ (keys if values is None else values).to(inside)
+    output = weights @ read.to(inside)
     mass = weights.sum(-1) if needs & MASS else weights.new_empty(0)
     return output.to(inside if needs & WIDE else state.dtype), scaling.value(separation, score, amounts), mass
 

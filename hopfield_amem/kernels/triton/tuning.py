@@ -45,7 +45,7 @@ def _measurable(read: Operands) -> bool:
 def _milliseconds(launch: Launch, candidate: Config) -> float:
     """Median time of a launch; infinite for a configuration that this GPU cannot hold."""
     try:
-        return float(triton.testing.do_bench(lambda: launch(candidate), warmup=10, rep=40, return_mode="median"))
+        return float(triton.testing.do_bench(lambda: launch(candidate), warmup=10, rep=40, return_mode="median"))  # type: ignore[arg-type]
     except OutOfResources:
         return math.inf
 

@@ -5,9 +5,9 @@ import pickle
 
 import pytest
 import torch
+from comparison import ALL
 from torch.utils.checkpoint import checkpoint
 
-from comparison import ALL
 from hopfield_amem import presets, retrieve
 from hopfield_amem.descent import FixedPoint
 from hopfield_amem.kernels.triton.operators import BASELINE, MASS, VALUE, kernel, kernel_backward
@@ -87,7 +87,10 @@ def test_opcheck(name, needs, device):
     options = (ALL[name].name, 3, 0.0, needs)
     torch.library.opcheck(kernel, (*given, *options))
     results = list(kernel(*given, *options))
-    torch.library.opcheck(kernel_backward, (torch.randn_like(results[0]), torch.zeros_like(results[1]), None, *given, results, *options[:3], [True, True, True, False, True, True]))
+    torch.library.opcheck(
+        kernel_backward,
+        (torch.randn_like(results[0]), torch.zeros_like(results[1]), None, *given, results, *options[:3], [True, True, True, False, True, True]),
+    )
 
 
 def test_export_keeps_one_node(device):

@@ -7,7 +7,7 @@ The state of a query is ``top`` (largest score in log₂ units, exponentials onl
 import triton
 import triton.language as tl
 
-from .parts import BASELINE, LN2, RATIO, SOFTMAX, SUM, kept, matmul, paired, scored, seen, tile, vector
+from .parts import BASELINE, LN2, RATIO, SOFTMAX, kept, matmul, paired, scored, seen, tile, vector
 
 
 @triton.jit

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from comparison import ALL
+
 from hopfield_amem import retrieve
 from hopfield_amem.kernels import Streamed
 

@@ -1,0 +1,1 @@
+"""Hand-written kernels: load, pair, score, weigh, accumulate, store. Generated leaf functions and folds enter as compile-time arguments."""
