@@ -77,7 +77,7 @@ def test_the_snippets_of_the_readme_and_the_guide_run(tmp_path, monkeypatch):
         "stored": patterns, "originals": patterns[:10], "damaged": patterns[:10] + 0.1, "sample": patterns[10:], "patterns": patterns,
         "query": patterns[:10], "keys": patterns, "values": patterns, "labels": torch.eye(40), "energy": hopfield_amem.presets.log_sum_exp(4.0),
     }  # fmt: skip
-    for page in ("README.md", "docs/guide.md"):
+    for page in ("README.md", "docs/guide.md", "docs/kernels.md"):
         blocks = re.findall(r"```python\n(.*?)```", (HOUSE.parent / page).read_text(encoding="utf-8"), re.DOTALL)
         assert len(blocks) >= 2
         for block in blocks:

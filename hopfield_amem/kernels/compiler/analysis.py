@@ -107,15 +107,15 @@ class Compiled:
                 "the scale β and log₂e join the exponent's multiply-add" + ("; the running maximum is taken on the raw product" if scores.plain else "")
             )
             if scores.row_term != 0:
-                folds.append(f"the row term {scores.row_term} cancels in the weights: dropped, and added back to Q")
+                folds.append(f"the row term {_written(scores.row_term)} cancels in the weights: dropped, and added back to Q")
         elif self.degree is not None and scores.plain:
             folds.append(f"F is homogeneous of degree {self.degree:g}: the scale β leaves the loop and multiplies the sums once")
         if scores.slot_term != 0:
-            folds.append(f"the slot term {scores.slot_term} is computed once per slot, a bias vector")
+            folds.append(f"the slot term {_written(scores.slot_term)} is computed once per slot, a bias vector")
         if scores.slot_scale != 1:
-            folds.append(f"the slot factor {scores.slot_scale} is computed once per slot")
+            folds.append(f"the slot factor {_written(scores.slot_scale)} is computed once per slot")
         if scores.row_scale != 1:
-            folds.append(f"the row factor {scores.row_scale} joins the scale β")
+            folds.append(f"the row factor {_written(scores.row_scale)} joins the scale β")
         return tuple(folds)
 
     @cached_property
@@ -258,6 +258,11 @@ def _degree(separation: Separation) -> float | None:
     degree = round(float((separation(2 * probe)[felt] / base[felt]).abs().log2().mean()), 6)
     same = all(torch.allclose(separation(scale * probe), scale**degree * base, rtol=1e-9, atol=0) for scale in (0.25, 0.7, 1.9, 5.0))
     return degree if same and degree >= 1 else None
+
+
+def _written(expression: Expression) -> str:
+    """An expression of norms as a paper prints it."""
+    return str(expression).replace("state_square", "‖x‖²").replace("key_square", "‖ξ‖²").replace("*", "·").replace("-", "−")
 
 
 def _headed(title: str, lines: list[str]) -> str:
