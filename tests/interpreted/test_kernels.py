@@ -3,6 +3,7 @@
 import pytest
 import torch
 from comparison import ALL, INEXACT, compare
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hopfield_amem import ReadEnergy, explain, presets, retrieve
 from hopfield_amem.energies import Dot, Euclidean, Exp, Hypercube, Log, RectifiedPower, Sum
@@ -187,3 +188,34 @@ def test_nan_is_not_hidden(device):
                 retrieve(energy, query, keys, values, backend="triton")
         else:
             assert retrieve(energy, query, keys, values, backend="triton").isnan().any()
+
+
+class Asked(TorchDispatchMode):
+    """What asks the host for a value, which would interrupt a GPU."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal"), name
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["log_sum_exp", "distance", "epanechnikov", "entmax", "cosine"])
+def test_no_step_asks_the_host(name, device):
+    query, keys, _ = (t.to(device) for t in patterns(9, 40))
+    read = engine(ALL[name], query, keys, presence=torch.arange(40, device=device) > 3, causal=20, backend="triton")
+    with Asked():
+        state = read.settle(read.settle(query))
+        read.energy(state)
+    assert state.isfinite().all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@pytest.mark.parametrize("name", ["log_sum_exp", "entmax"])
+def test_many_steps_are_captured_in_a_graph(name, device):
+    query, keys, _ = (t.to(device) for t in patterns(64, 256, 64))
+    expected = retrieve(ALL[name], query, keys, steps=4, backend="triton")  # compiles and tunes
+    graph, fixed = torch.cuda.CUDAGraph(), query.clone()
+    with torch.cuda.graph(graph):
+        state = retrieve(ALL[name], fixed, keys, steps=4, backend="triton")
+    graph.replay()
+    torch.testing.assert_close(state, expected)

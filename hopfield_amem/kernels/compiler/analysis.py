@@ -262,7 +262,8 @@ def _degree(separation: Separation) -> float | None:
 
 def _written(expression: Expression) -> str:
     """An expression of norms as a paper prints it."""
-    return str(expression).replace("state_square", "‖x‖²").replace("key_square", "‖ξ‖²").replace("*", "·").replace("-", "−")
+    short = expression.xreplace({number: sympy.Float(float(number), 3) for number in expression.atoms(sympy.Float)})
+    return str(short).replace("state_square", "‖x‖²").replace("key_square", "‖ξ‖²").replace("*", "·").replace("-", "−")
 
 
 def _headed(title: str, lines: list[str]) -> str:
