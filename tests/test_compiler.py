@@ -31,6 +31,9 @@ ZOO = {
     "error function": lambda s: torch.erf(s) + torch.special.ndtr(s),
     "maximum": lambda s: torch.maximum(s, torch.tensor(0.3, dtype=s.dtype)) ** 3,
     "mask as number": lambda s: (s > 0.1).to(s.dtype) * s + torch.rsqrt(s * s + 1),
+    "exponents": lambda s: 2.0**s + (1.5 + torch.sigmoid(s)) ** s,
+    "log sigmoid": F.logsigmoid,
+    "infinite": lambda s: torch.where(s > -100, s * s, float("inf")),
     "powers": lambda s: s**5 - torch.sqrt(s.square() + 0.1) + torch.reciprocal(s + 9),
 }
 SCORES = torch.tensor([[-3.1, -1.7, -0.9, -0.31], [0.07, 0.42, 1.1, 2.6]], dtype=torch.float64)

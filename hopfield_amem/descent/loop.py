@@ -11,6 +11,7 @@ from ..energies import ReadEnergy, checks
 from ..energies.truth import settled
 from ..kernels import Bounded, Reference, computation, engine
 from .certificate import Descended, certify
+from .implicit import looked_at
 
 Energy = ReadEnergy | Callable[[Tensor, Tensor], Tensor]
 
@@ -77,10 +78,9 @@ def descend(landscape: Landscape, step: Callable[[Tensor], Tensor], steps: int, 
     taken = torch.zeros(state.shape[:-1], dtype=torch.long, device=state.device)
     residual = torch.full(state.shape[:-1], float("inf"), dtype=state.dtype, device=state.device)
     path = [state.detach()] if record else []
-    unread = 1 if state.device.type == "cpu" else 8  # steps between two looks: each costs a GPU a round trip
-    for step_number in range(steps):
+    for taking in range(steps):
         moving = ~(residual <= tolerance)  # NaN keeps moving, and is explained at the end
-        if step_number % unread == 0 and settled(~moving):
+        if taking and looked_at(taking - 1, state) and settled(~moving):
             break
         moved = step(state)
         with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -46,9 +46,6 @@ class Gates:
         device = self.seed.device
         members = torch.arange(lead.numel(), device=device).reshape(*lead, 1, 1)
         return kept(self.seed, members, torch.arange(queries, device=device).unsqueeze(-1), torch.arange(slots, device=device), self.dropout).to(dtype)
-
-    def without_bias(self) -> Gates:
-        return replace(self, bias=None)
 
 
 def kept(seed: Tensor, member: Tensor, query: Tensor, slot: Tensor, rate: float) -> Tensor:

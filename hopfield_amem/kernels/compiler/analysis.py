@@ -15,13 +15,12 @@ import torch
 from ...energies.registry import Factors, named
 from ...energies.scaling import Log, Simplex, has_null_slot, is_exponential
 from ...energies.separation import Separation, Tsallis
-from ...energies.similarity import Manhattan, Similarity
 from . import printer, store
+from .scores import KEY, PRODUCT, STATE, Scores, scores
 from .trace import CannotCompile, expression
 from .vocabulary import Expression, F, tidy
 
 SCORE = sympy.Symbol("s", real=True)
-PRODUCT, STATE, KEY = sympy.symbols("product state_square key_square", real=True)
 _PAIR = [PRODUCT, STATE, KEY]
 SOFTMAX, SUM, RATIO, THRESHOLD = "softmax", "sum", "ratio", "threshold"
 _CHEAP = (F.relu, F.step, F.where, F.greater, F.greater_equal, F.less, F.less_equal, F.equal, F.absolute, F.sign, F.maximum, F.minimum)
@@ -31,28 +30,6 @@ CLASSES = {
     RATIO: "ratio of sums: weights F′(s) / Σ F(s), one pass, divided at the end",
     THRESHOLD: "threshold: weights F′(s − τ); τ is found by safeguarded Newton passes, then one pass",
 }
-
-
-@dataclass(frozen=True)
-class Scores:
-    """``s = β a g x·ξ + β (r + c)`` with a, r functions of ‖x‖² and g, c of ‖ξ‖²; or ``s = β S`` as it stands where S has no such form."""
-
-    pairing: str  # "product", x·ξ on tensor cores; or "distance", −‖x − ξ‖₁ by elementwise tiles
-    whole: Expression
-    row_scale: Expression = sympy.S.One
-    row_term: Expression = sympy.S.Zero
-    slot_scale: Expression = sympy.S.One
-    slot_term: Expression = sympy.S.Zero
-    affine: bool = True
-
-    @property
-    def needs_norms(self) -> bool:
-        return bool(self.whole.free_symbols - {PRODUCT})
-
-    @property
-    def plain(self) -> bool:
-        """Whether the score is the product times a scale of the row, and nothing else."""
-        return self.affine and self.slot_scale == 1 and self.slot_term == 0 and self.row_term == 0
 
 
 @dataclass(frozen=True)
@@ -179,11 +156,9 @@ def leaves(separation: Separation) -> ModuleType | None:
     None for a separation that cannot be compiled.
     """
     try:
-        jet = _apart(_jet, separation)
+        return _apart(_checked, separation)[1]
     except CannotCompile:
         return None
-    parts = [_function(name, ["s"], [e], printer.Torch(), "s") for name, e in zip(("value", "slope", "curvature"), jet, strict=True)]
-    return store.module(_headed(str(separation), ["import torch", "", "", *parts]))
 
 
 def _apart(function: Callable, *arguments: Any) -> Any:
@@ -204,13 +179,41 @@ def compiled(name: str) -> Compiled:
 
 def _compiled(factors: Factors) -> Compiled:
     scaling, separation = factors.scaling, factors.separation
-    jet = _jet(separation)
+    jet, _ = _checked(separation)
     exponential = is_exponential(separation) or jet[0] == jet[1] == sympy.exp(SCORE)
     if exponential and isinstance(scaling, (Log, Simplex)):
         kind = SOFTMAX
     else:
         kind = THRESHOLD if isinstance(scaling, Simplex) else RATIO if isinstance(scaling, Log) else SUM
-    return Compiled(factors, kind, _scores(factors.similarity), jet, None if kind == THRESHOLD or has_null_slot(scaling) else _degree(separation))
+    return Compiled(factors, kind, scores(factors.similarity), jet, None if kind == THRESHOLD or has_null_slot(scaling) else _degree(separation))
+
+
+def _checked(separation: Separation) -> tuple[tuple[Expression, Expression, Expression], ModuleType]:
+    """F, F′ and F″ as expressions and as a torch module, compared with the separation's own numbers.
+
+    Raises:
+        CannotCompile: what cannot be traced or printed, or comes out different.
+    """
+    try:
+        jet = _jet(separation)
+        parts = [_function(name, ["s"], [e], printer.Torch(), "s") for name, e in zip(("value", "slope", "curvature"), jet, strict=True)]
+        made = store.module(_headed(str(separation), ["import torch", "", "", *parts]))
+        pairs = [(made.value, separation), (made.slope, separation.slope), (made.curvature, separation.curvature)]
+        same = all(_agree(part, truth) for part, truth in pairs)
+    except (CannotCompile, OSError):
+        raise
+    except Exception as error:  # of sympy or torch, on a function nobody thought of
+        raise CannotCompile(f"The separation {separation} has no form that can be printed ({error}). Use backend='reference', or write it otherwise.") from error
+    if not same:
+        raise CannotCompile(f"The separation {separation} comes out different when printed; use backend='reference', and please report it.")
+    return jet, made
+
+
+def _agree(part: Callable, truth: Callable) -> bool:
+    probe = torch.tensor([[-6.3, -2.1, -0.7, -0.05], [0.03, 0.6, 1.9, 5.2]], dtype=torch.float64)
+    mine, expected = part(probe), truth(probe)
+    known = expected.isfinite()
+    return bool(torch.allclose(mine[known], expected[known], rtol=1e-9, atol=1e-12))
 
 
 def _jet(separation: Separation) -> tuple[Expression, Expression, Expression]:
@@ -228,24 +231,6 @@ def _derived(separation: Separation, part: str, before: Expression, name: str) -
         return tidy(sympy.diff(before, SCORE))
     given: Any = getattr(separation, part)
     return tidy(expression(lambda s: given(s), SCORE, name=f"{name}, {part}"))
-
-
-def _scores(similarity: Similarity) -> Scores:
-    if isinstance(similarity, Manhattan):
-        return Scores("distance", PRODUCT)
-    try:
-        whole = tidy(expression(lambda *t: similarity.invariant(*t), PRODUCT, STATE, KEY, name=f"The similarity {similarity}"))
-    except NotImplementedError as error:
-        raise CannotCompile(f"{error}, so no kernel can be generated. Write it as Invariant(function of x·ξ, ‖x‖², ‖ξ‖²), or use backend='chunked'.") from None
-    factor, rest = sympy.diff(whole, PRODUCT), whole.subs(PRODUCT, 0)
-    slot_scale, row_scale = factor.as_independent(STATE, as_Add=False)
-    slot_term, row_term = rest.as_independent(STATE, as_Add=True)
-    if factor.has(PRODUCT) or row_scale.has(KEY) or row_term.has(KEY):
-        return Scores("product", whole, affine=False)
-    number, slot_scale = slot_scale.as_coeff_Mul()
-    if number < 0 or row_scale.is_negative:  # scales stay positive, so that maxima stay maxima
-        return Scores("product", whole, affine=False)
-    return Scores("product", whole, number * row_scale, row_term, slot_scale, slot_term)
 
 
 def _degree(separation: Separation) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import sympy
@@ -26,6 +27,9 @@ class _Printer(StrPrinter):
     def _power(self, base, exponent) -> str:
         raise NotImplementedError
 
+    def _raised(self, base, exponent) -> str:
+        raise NotImplementedError
+
     def _print_Function(self, expr):
         return getattr(OPERATIONS[type(expr).__name__], self.language).format(*(self._argument(a) for a in expr.args))
 
@@ -40,8 +44,16 @@ class _Printer(StrPrinter):
 
     _print_Rational = _print_Half = _print_NumberSymbol = _print_Float
 
+    def _print_Infinity(self, expr):
+        return 'float("inf")'
+
+    def _print_NegativeInfinity(self, expr):
+        return '-float("inf")'
+
     def _print_Pow(self, expr, rational=False):
         base, exponent = expr.args
+        if not exponent.is_number:
+            return self._raised(base, exponent)
         if float(exponent) == -0.5:
             return self._rsqrt(base)
         if exponent.is_negative:
@@ -84,6 +96,9 @@ class Torch(_Printer):
     def _power(self, base, exponent):
         return f"{self._factor(base)} ** {int(exponent) if exponent.is_Integer else repr(float(exponent))}"
 
+    def _raised(self, base, exponent):
+        return f"{self._factor(base)} ** ({self._print(exponent)})"
+
 
 class Triton(_Printer):
     """Triton spellings, with the helpers of ``kernels/triton/templates/arithmetic.py``."""
@@ -106,7 +121,11 @@ class Triton(_Printer):
     def _power(self, base, exponent):
         if exponent.is_Integer and exponent <= 16:
             return f"power({self._print(base)}, {int(exponent)})"
-        return f"tl.exp2({self._argument(exponent)} * tl.log2({self._print(base)}))"
+        return self._raised(base, exponent)
+
+    def _raised(self, base, exponent):
+        logarithm = repr(math.log2(float(base))) if base.is_number else f"tl.log2({self._print(base)})"
+        return f"tl.exp2({self._argument(exponent)} * {logarithm})"
 
 
 def printed(printer: _Printer, expressions: Sequence[Expression], like: str) -> tuple[list[str], list[str]]:
@@ -119,4 +138,4 @@ def printed(printer: _Printer, expressions: Sequence[Expression], like: str) -> 
 
 def _is_fraction(number: Expression) -> bool:
     """A number that is no integer: it becomes one decimal constant, and no division."""
-    return bool(getattr(number, "is_number", False) and not number.is_integer and number != sympy.Float(float(number), 17))
+    return bool(getattr(number, "is_number", False) and number.is_finite and not number.is_integer and number != sympy.Float(float(number), 17))

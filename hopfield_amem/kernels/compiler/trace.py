@@ -81,8 +81,10 @@ def _number(value: object) -> object:
     """Python numbers as exact sympy ones where a half or an integer is meant."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
-    if math.isinf(value) or math.isnan(value):
-        return sympy.Float(value)
+    if math.isinf(value):
+        return sympy.oo if value > 0 else -sympy.oo
+    if math.isnan(value):
+        raise CannotCompile("A NaN constant has no spelling in a kernel.")
     return sympy.Rational(int(2 * value), 2) if float(2 * value).is_integer() and abs(value) < 2**31 else sympy.Float(value, 17)
 
 
@@ -167,7 +169,9 @@ _BUILDERS: dict[str, Callable] = {
     "bitwise_and": F.both,
     "bitwise_or": F.either,
     "bitwise_not": F.negated,
+    "full": lambda size, value: value,
     "full_like": lambda x, value: value,
+    "isnan": lambda x: F.unequal(x, x),
     "ones_like": lambda x: sympy.Integer(1),
     "zeros_like": lambda x: sympy.Integer(0),
     "scalar_tensor": lambda value: value,

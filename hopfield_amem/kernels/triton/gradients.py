@@ -12,7 +12,8 @@ from . import configs
 from .launch import on
 from .prepare import LOG2E, RATIO, SOFTMAX, SUM, THRESHOLD, Operands
 from .spec import Give
-from .templates.backward import backward_queries, backward_slots
+from .templates.queries import backward_queries
+from .templates.slots import backward_slots
 from .tuning import tuned
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]

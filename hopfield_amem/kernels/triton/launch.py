@@ -125,8 +125,8 @@ def merged(read: Operands, kind: int, want: Want, parts: Carry, value: Tensor, m
     blocks = -(-read.queries // config.shape.queries)
     sizes = (parts[0].shape[0], read.members, read.queries, read.columns, blocks)
     scale, gain = read.flat(read.row_scale), read.flat(read.gain)
-    constants = dict(KIND=kind, WANT=want, SHAPE=config.shape, FINISH=True)
-    configs.run(_merge, (read.members * blocks,), config, *parts, scale, gain, None, value, mass, output, sizes, **constants)
+    constants = dict(KIND=kind, WANT=want, SHAPE=config.shape)
+    configs.run(_merge, (read.members * blocks,), config, *parts, scale, gain, value, mass, output, sizes, **constants)
 
 
 def _find_thresholds(read: Operands, results: Results) -> None:

@@ -232,4 +232,6 @@ def _view(tensor: Tensor) -> tuple:
 
 
 def _rowwise(tensor: Tensor) -> Tensor:
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+    """Rows contiguous, and near enough that offsets inside a tile fit 32 bits."""
+    near = tensor.stride(-2) * 256 < 2**31
+    return tensor if near and (tensor.stride(-1) == 1 or tensor.shape[-1] == 1) else tensor.contiguous()

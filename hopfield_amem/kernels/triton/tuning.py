@@ -18,7 +18,7 @@ import triton
 from triton.runtime.errors import OutOfResources
 
 from ..compiler import store
-from .configs import Config, candidates, config
+from .configs import Config, Tile, candidates, config
 from .machine import EMULATED
 from .prepare import Operands
 
@@ -27,14 +27,21 @@ Launch = Callable[[Config], None]
 
 def tuned(role: str, read: Operands, launch: Launch) -> Config:
     """The configuration for a kernel of this read; ``launch`` runs it with one and overwrites all of its outputs."""
-    among = [config(tile, read) for tile in candidates(role, read)]
+    among = candidates(role, read)
     if len(among) == 1 or not _measurable(read):
-        return among[0]
+        return config(among[0], read)
     key, best = _key(role, read), _remembered()
-    if best.get(key, len(among)) >= len(among):
-        best[key] = min(range(len(among)), key=lambda k: _milliseconds(launch, among[k]))
+    found = next((tile for tile in among if _written(tile) == best.get(key)), None)
+    if found is None:
+        found = min(among, key=lambda tile: _milliseconds(launch, config(tile, read)))
+        best[key] = _written(found)
         _remember(best)
-    return among[best[key]]
+    return config(found, read)
+
+
+def _written(tile: Tile) -> str:
+    """A tile as the file names it: queries x slots, warps, stages."""
+    return f"{tile.queries}x{tile.slots} {tile.warps} {tile.stages}"
 
 
 def _measurable(read: Operands) -> bool:
@@ -65,14 +72,14 @@ def _file() -> Path:
 
 
 @lru_cache(maxsize=1)
-def _remembered() -> dict[str, int]:
+def _remembered() -> dict[str, str]:
     try:
-        return {str(key): int(place) for key, place in json.loads(_file().read_text(encoding="utf-8")).items()}
+        return {str(key): str(tile) for key, tile in json.loads(_file().read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError):
         return {}
 
 
-def _remember(best: dict[str, int]) -> None:
+def _remember(best: dict[str, str]) -> None:
     """Add to the file what was measured here; another process may have added to it. Where nothing can be written, this process remembers."""
     try:
         known = json.loads(_file().read_text(encoding="utf-8")) if _file().is_file() else {}

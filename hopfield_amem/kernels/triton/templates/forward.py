@@ -12,7 +12,7 @@ from .parts import BASELINE, LN2, RATIO, SOFTMAX, kept, matmul, paired, scored, 
 
 @triton.jit
 def sweep(
-    state, q, row, rows, carry, operands, sizes, span, options, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr,
+    q, row, rows, carry, operands, sizes, span, options, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr,
     SIGHT: tl.constexpr, WANT: tl.constexpr, MODE: tl.constexpr, SHAPE: tl.constexpr, RAW: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Add the slots of a span to the carry (top, total, mass, sums)."""
@@ -168,8 +168,8 @@ def forward(
     dims = (queries, slots, width, columns, b, h, h // group, member)
     carry = (top, total, mass, acc)
     row = (scale, row_term, level, tau)
-    carry = sweep(state, q, row, rows, carry, operands, dims, (begin, plain), limits, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, False)
-    carry = sweep(state, q, row, rows, carry, operands, dims, (plain, end), limits, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, True)
+    carry = sweep(q, row, rows, carry, operands, dims, (begin, plain), limits, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, False)
+    carry = sweep(q, row, rows, carry, operands, dims, (plain, end), limits, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, True)
     top, total, mass, acc = carry
     if RAW:
         top = top * scale

@@ -9,10 +9,10 @@ from .parts import SOFTMAX, vector
 
 @triton.jit
 def merge(
-    tops, totals, masses, sums, scales, gains, out_tops, out_totals, out_masses, output, sizes, KIND: tl.constexpr, WANT: tl.constexpr,
-    SHAPE: tl.constexpr, FINISH: tl.constexpr,
+    tops, totals, masses, sums, scales, gains, values, out_masses, output, sizes, KIND: tl.constexpr, WANT: tl.constexpr,
+    SHAPE: tl.constexpr,
 ):  # fmt: skip
-    """One block of queries: the merged state, or the finished output, Q and Σ p."""
+    """One block of queries: the finished output, Q and Σ p."""
     parts, members, queries, columns, blocks = sizes
     member = (tl.program_id(0) // blocks).to(tl.int64)
     first = (tl.program_id(0) % blocks) * SHAPE.queries
@@ -46,15 +46,12 @@ def merge(
             mass += heavier
             acc += added
     cells = member * queries + rows
-    if FINISH:
-        if WANT.gained:
-            gain = vector(gains, member, first, queries, SHAPE.queries)
-            total = total * gain * vector(scales, member, first, queries, SHAPE.queries)
-            mass = mass * gain
-            acc = acc * gain[:, None]
-        acc, total, mass = finished(top, total, mass, acc, KIND, WANT.null)
-    else:
-        tl.store(out_tops + cells, top, mask=inside)
+    if WANT.gained:
+        gain = vector(gains, member, first, queries, SHAPE.queries)
+        total = total * gain * vector(scales, member, first, queries, SHAPE.queries)
+        mass = mass * gain
+        acc = acc * gain[:, None]
+    acc, total, mass = finished(top, total, mass, acc, KIND, WANT.null)
     tl.store(output + cells[:, None] * columns + v[None, :], acc.to(output.dtype.element_ty), mask=both)
-    tl.store(out_totals + cells, total, mask=inside)
+    tl.store(values + cells, total, mask=inside)
     tl.store(out_masses + cells, mass, mask=inside)

@@ -99,10 +99,10 @@ def seen(gate, b, h, rows, first, queries, slots, reach, SIGHT: tl.constexpr, MA
         pointer, batch_stride, head_stride, row_stride, slot_stride = gate
         start = pointer + b * batch_stride + h * head_stride
         if SIGHT.per_query:
-            address = start + rows.to(tl.int64)[:, None] * row_stride + cols[None, :] * slot_stride
+            address = start + rows.to(tl.int64)[:, None] * row_stride + cols.to(tl.int64)[None, :] * slot_stride
             there = tl.load(address, mask=ok, other=0).to(tl.float32)
         else:
-            there = tl.load(start + cols * slot_stride, mask=cols < slots, other=0).to(tl.float32)[None, :]
+            there = tl.load(start + cols.to(tl.int64) * slot_stride, mask=cols < slots, other=0).to(tl.float32)[None, :]
         ok = ok & (there != 0.0)
         if SIGHT.soft:
             amount = there
