@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..energies import Dot, Log, ReadEnergy, Simplex, Sum, checks
 from ..energies.scaling import has_null_slot
-from .retrieve import computation, explain, gated, opened
+from .explain import explain
+from .retrieve import computation, gated, opened
 
 
 class Streamed:

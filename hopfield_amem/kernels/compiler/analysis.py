@@ -203,7 +203,9 @@ def _checked(separation: Separation) -> tuple[tuple[Expression, Expression, Expr
     except (CannotCompile, OSError):
         raise
     except Exception as error:  # of sympy or torch, on a function nobody thought of
-        raise CannotCompile(f"The separation {separation} has no form that can be printed ({error}). Use backend='reference', or write it otherwise.") from error
+        raise CannotCompile(
+            f"The separation {separation} has no form that can be printed ({error}). Use backend='reference', or write it otherwise."
+        ) from error
     if not same:
         raise CannotCompile(f"The separation {separation} comes out different when printed; use backend='reference', and please report it.")
     return jet, made

@@ -9,6 +9,7 @@ from ...energies import Dot, Euclidean, Manhattan
 from ..bounded import Bounded
 from ..compiler import compiled
 from ..differentiable import differentiable
+from ..explain import WIDEST
 from ..layout import Layout
 from . import launch
 from .operators import BASELINE, MASS, VALUE, WIDE
@@ -19,6 +20,9 @@ class Kernels(Bounded):
     """Streams by Triton kernels: keys and values as they lie in memory, in their own precision, sums in float32."""
 
     def stream(self, state: Tensor, values: Tensor | None, mass: bool = False, value: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
+        if values is not None and values.shape[-1] > WIDEST:
+            parts = [self.stream(state, part, mass, value) for part in values.split(WIDEST, -1)]
+            return torch.cat([part[0] for part in parts], -1), *parts[0][1:]
         gates = self.gates
         wide = WIDE * (values is None or mass)  # what a step is computed from stays in float32
         values = self._read(values)

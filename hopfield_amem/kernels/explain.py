@@ -1,0 +1,133 @@
+"""Which backend serves a read, and why."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..energies import Custom, Elementwise, Invariant, Manhattan, Memory, ReadEnergy
+from . import fused
+
+if TYPE_CHECKING:
+    from .compiler import Compiled
+
+BACKENDS = ("reference", "chunked", "triton")
+SMALL = 2**16  # association matrices up to this many scores are cheapest in full
+WIDEST = 256  # columns of a tile that registers and shared memory hold
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which backend serves a read, and why. Prints as a sentence, and below it what the compiler made of the energy."""
+
+    backend: str
+    engine: str
+    reason: str
+    name: str = field(default="", repr=False)  # of the compiled factors
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """What the compiler made of the energy: class, folds and leaves; None for the other backends."""
+        from .compiler import compiled
+
+        return compiled(self.name) if self.name else None
+
+    def __str__(self) -> str:
+        sentence = f"{self.backend} ({self.engine}): {self.reason}"
+        return f"{sentence}\n\n{self.compiled}" if self.name else sentence
+
+
+def explain(energy: ReadEnergy | Memory, query: Tensor, keys: Tensor, *, backend: str = "auto") -> Explanation:
+    """Say which backend ``retrieve`` takes for these tensors and why; for "triton" also the energy's class, folds and leaf source.
+
+    Raises:
+        ValueError: an unknown backend, or one that cannot serve this energy or these tensors.
+    """
+    spec = energy.read if isinstance(energy, Memory) else energy
+    if backend not in ("auto", *BACKENDS):
+        raise ValueError(f"Unknown backend {backend!r}. There are {', '.join(BACKENDS)}, and auto, which chooses.")
+    if backend == "reference":
+        return Explanation("reference", "full matrices", "asked for by name")
+    if backend == "triton":
+        return _explained_kernels(spec, query, "asked for by name")
+    scores = math.prod(torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])) * query.shape[-2] * keys.shape[-2]
+    softmax = fused.AVAILABLE and fused.suits(spec) and query.device.type == "cpu"
+    if _learned(spec, query, keys):
+        if backend == "chunked":
+            raise ValueError(
+                f"The chunked backend would give no gradient to the parameters inside this energy's own functions ({spec}). Use backend='reference', "
+                "or move what is learned into beta, the query or the keys."
+            )
+        return Explanation("reference", "full matrices", "a function of this energy holds learned parameters, whose gradient only full matrices give")
+    asked = "asked for by name; " if backend == "chunked" else ""
+    if backend == "auto" and query.device.type == "cuda":
+        try:
+            return _explained_kernels(spec, query, f"{scores:,} scores on a GPU")
+        except ValueError as error:
+            asked = f"no kernel serves this ({error}); "
+    if backend == "auto" and scores <= SMALL:
+        return Explanation("reference", "full matrices", f"{asked}{scores:,} scores fit in cache, where full matrices are fastest")
+    if isinstance(spec.similarity, Manhattan):
+        return Explanation("chunked", "elementwise tiles", f"{asked}{spec.similarity} is no inner product: scores are computed elementwise, tile by tile")
+    if softmax:
+        reason = "the weights are exp(β S − Q) of an inner product, which torch's fused attention computes exactly (a fractional presence takes tiles)"
+        return Explanation("chunked", "torch fused attention", asked + reason)
+    return Explanation("chunked", "streamed tiles", f"{asked}{scores:,} scores are streamed in tiles, forward and backward")
+
+
+def _explained_kernels(energy: ReadEnergy, query: Tensor, reason: str) -> Explanation:
+    """What the generated kernels make of an energy.
+
+    Raises:
+        ValueError: an energy that cannot be compiled, a dtype without matrix products, or tensors the kernels cannot run on.
+    """
+    if query.dtype == torch.float64:
+        raise ValueError("The triton backend computes in float32 at most, got float64. Use backend='chunked' or 'reference', or convert with .float().")
+    if query.shape[-1] > WIDEST:
+        raise ValueError(
+            f"The triton backend takes patterns up to {WIDEST} wide, got {query.shape[-1]}. Use backend='chunked', or project them to fewer dimensions."
+        )
+    interpreted = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")  # as Triton reads it
+    if query.device.type != "cuda" and not interpreted:
+        raise ValueError(
+            f"The triton backend needs a GPU, got tensors on {query.device.type}. Two ways out: move them to a GPU with .cuda(), or set the environment "
+            "variable TRITON_INTERPRET=1 before starting Python, which runs the same kernels, slowly, on CPU tensors. backend='chunked' is fast on a CPU."
+        )
+    if importlib.util.find_spec("triton") is None:
+        raise ValueError("The triton backend needs the package triton (pip install triton; Linux). backend='chunked' runs everywhere.")
+    if refusal := _refusal(energy.name):
+        raise ValueError(refusal)
+    return Explanation("triton", "interpreted kernels" if interpreted else "generated kernels", reason, energy.name)
+
+
+def _refusal(name: str) -> str:
+    """Why the factors of this name cannot be compiled; empty where they can. The same while a graph is traced."""
+    from .compiler import CannotCompile, compiled
+
+    try:
+        compiled(name)
+    except CannotCompile as error:
+        return str(error)
+    return ""
+
+
+_refusal._dynamo_marked_constant = True  # what torch.compiler.assume_constant_result sets, without importing the compiler
+
+
+def _learned(energy: ReadEnergy, query: Tensor, keys: Tensor) -> bool:
+    """Whether a user's separation or similarity holds tensors that require a gradient."""
+    own = [
+        part
+        for part in (energy.separation, energy.similarity)
+        if isinstance(part, (Elementwise, Custom, Invariant)) or not type(part).__module__.startswith("hopfield_amem.")
+    ]
+    if not own or not torch.is_grad_enabled() or not query.shape[-2] or not keys.shape[-2]:
+        return False
+    score = energy.similarity(query.detach()[..., :1, :], keys.detach()[..., :1, :])
+    return energy.separation(score).requires_grad
