@@ -113,15 +113,14 @@ def test_learned_beta_per_head(name, device, poisoned):
 
 @pytest.mark.parametrize("name", ALL)
 def test_energy_value_and_its_gradient(name, device, poisoned):
-    if ALL[name].similarity.inner or name in ("own similarity", "manhattan"):
-        query, keys, _ = patterns(9, 50)
-        results = []
-        for backend, dtype in (("reference", torch.float64), ("triton", torch.float32)):
-            q, k = (t.to(device, dtype).requires_grad_() for t in (query, keys))
-            value = engine(ALL[name], q, k, backend=backend).energy(q)
-            results.append([value, *torch.autograd.grad(value.sum(), (q, k))])
-        for mine, truth in zip(results[1], results[0], strict=True):
-            torch.testing.assert_close(mine.double(), truth, rtol=2e-5, atol=1e-5 * float(truth.detach().abs().max()))
+    query, keys, _ = patterns(9, 50)
+    results = []
+    for backend, dtype in (("reference", torch.float64), ("triton", torch.float32)):
+        q, k = (t.to(device, dtype).requires_grad_() for t in (query, keys))
+        value = engine(ALL[name], q, k, backend=backend).energy(q)
+        results.append([value, *torch.autograd.grad(value.sum(), (q, k))])
+    for mine, truth in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(mine.double(), truth, rtol=2e-5, atol=1e-5 * float(truth.detach().abs().max()))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -177,6 +176,14 @@ def test_an_own_separation_goes_from_spec_to_kernel_to_gradient(device):
     query, keys, values = patterns(11, 30)
     compare(energy, query, keys, values, device=device)
     assert "expm1" in str(explain(energy, query.to(device), keys.to(device), backend="triton"))
+
+
+def test_wide_values_are_read_in_parts_and_wide_patterns_refused(device):
+    query, keys, values = (t.to(device) for t in patterns(5, 40, 16, 300, lead=()))
+    truth = retrieve(presets.distance(0.5), query, keys, values, backend="reference")
+    torch.testing.assert_close(retrieve(presets.distance(0.5), query, keys, values, backend="triton"), truth, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="up to 256 wide"):
+        retrieve(presets.distance(0.5), torch.randn(2, 300, device=device), torch.randn(3, 300, device=device), backend="triton")
 
 
 def test_nan_is_not_hidden(device):
