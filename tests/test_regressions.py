@@ -6,7 +6,7 @@ from torch import nn
 
 from hopfield_amem import ReadEnergy, explain, presets, retrieve
 from hopfield_amem.descent import FixedPoint, Flow
-from hopfield_amem.energies import Cosine, Dot, Euclidean, Exp, Hypercube, Log, Manhattan, Separation, Silu, Sphere, Sum, Tsallis
+from hopfield_amem.energies import Cosine, Dot, Elementwise, Euclidean, Exp, Hypercube, Log, Manhattan, Separation, Silu, Sphere, Sum, Tsallis
 from hopfield_amem.kernels import nearest
 from hopfield_amem.layers import HopfieldLookup
 from hopfield_amem.storage import load_memory, save_memory
@@ -192,3 +192,39 @@ def test_time_and_temperature_are_finite(qkv):
         Flow(time=float("inf"))
     with pytest.raises(ValueError, match="finite"):
         retrieve(presets.distance().at(torch.tensor(float("inf"))), *qkv)
+
+
+def test_a_causal_row_beyond_the_slots_that_sees_nothing_stays():
+    query, keys = torch.randn(17, 8, dtype=torch.float64), torch.randn(5, 8, dtype=torch.float64)
+    presence = torch.zeros(17, 5, dtype=torch.bool)
+    presence[:3] = True
+    for causal in (True, 35):
+        mine, truth = (retrieve(presets.distance(1.0), query, keys, presence=presence, causal=causal, backend=b) for b in ("chunked", "reference"))
+        torch.testing.assert_close(mine, truth, rtol=1e-11, atol=1e-11)
+
+
+def test_dropout_is_drawn_for_the_values_leading_dimensions_too():
+    query, keys, values = torch.randn(7, 8), torch.randn(40, 8), torch.randn(3, 40, 5)
+    drawn = []
+    for backend in ("chunked", "reference"):
+        torch.manual_seed(4)
+        drawn.append(retrieve(presets.log_sum_exp(), query, keys, values, dropout=0.3, backend=backend))
+    torch.testing.assert_close(*drawn, rtol=1e-4, atol=1e-5)
+
+
+def test_medians_take_a_temperature_per_head():
+    query, keys = torch.randn(2, 7, 3), torch.randn(2, 40, 3)
+    energy = ReadEnergy(Manhattan(), Exp(), Log(), beta=torch.tensor([0.5, 1.0]))
+    mine, truth = (retrieve(energy, query, keys, backend=b) for b in ("chunked", "reference"))
+    torch.testing.assert_close(mine, truth)
+
+
+def test_leaves_are_made_by_many_threads_at_once():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hopfield_amem.kernels.compiler import leaves
+
+    separations = [Elementwise(lambda s, k=k: s.relu() ** 2 + k * s) for k in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(leaves, separations * 6))
+    assert all(leaf is not None and hasattr(leaf, "curvature") for leaf in made)

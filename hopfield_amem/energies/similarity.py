@@ -139,7 +139,9 @@ class Euclidean(Similarity):
         # A median, of a sample, because one far (or deleted) slot must not move it.
         if keys.shape[-2] == 0:
             return keys.new_zeros(1, keys.shape[-1])
-        return keys.detach()[..., :: -(-keys.shape[-2] // 1024), :].median(-2, keepdim=True).values
+        sample = keys.detach()[..., :: -(-keys.shape[-2] // 1024), :].sort(-2).values  # a median on a GPU is not deterministic
+        middle = (sample.shape[-2] - 1) // 2
+        return sample[..., middle : middle + 1, :]
 
     def force(self, state: Tensor, pull: Tensor, mass: Tensor | None) -> Tensor:
         return pull if mass is None else pull - mass * state

@@ -65,14 +65,17 @@ class Bounded:
         queries, slots = state.shape[-2], self.keys.shape[-2]
         presence = self.gates.amounts(queries, slots, state.device) if self.gates.reach else self.presence
         bias = None if self.gates.bias is None else self.gates.bias.to(state.dtype).unsqueeze(-2)
-        layout = Layout(state, self.keys, None, presence, self.gates.aligned, *([] if bias is None else [bias.shape[:-2]]))
-        (states, keys, _, gates), bias = layout.folded(), None if bias is None else layout.batched(bias)
+        beta = self.spec.beta[..., None, None] if isinstance(self.spec.beta, Tensor) else None
+        leads = [t.shape[:-2] for t in (bias, beta) if t is not None]
+        layout = Layout(state, self.keys, None, presence, self.gates.aligned, *leads)
+        (states, keys, _, gates), (bias, beta) = layout.folded(), (None if t is None else layout.batched(t) for t in (bias, beta))
         together = max(1, 4 * ELEMENTS // max(1, keys.shape[1] * keys.shape[2]))
 
         def settled(b: int, i: int) -> Tensor:
             gate = None if gates is None else gates[b, i : i + together] if gates.shape[1] > 1 else gates[b]
             part = states[b, i : i + together]
-            weights = self.spec.weights(part, keys[b], presence=gate, bias=None if bias is None else bias[b, 0])
+            spec = self.spec if beta is None else self.spec.at(beta[b, 0, 0])
+            weights = spec.weights(part, keys[b], presence=gate, bias=None if bias is None else bias[b, 0])
             if self.gates.seed is not None:
                 rows, columns = (torch.arange(count, device=part.device) for count in weights.shape)
                 weights = weights * kept(self.gates.seed, torch.full_like(columns, b), i + rows.unsqueeze(-1), columns, self.gates.dropout).to(weights.dtype)

@@ -33,6 +33,8 @@ FAMILIES: dict[str, Family] = {}
 
 def differentiable(family: str, options: tuple, *tensors: Tensor | None) -> tuple[Any, ...]:
     """All results of a read by a family, the first of them differentiable."""
+    if torch.compiler.is_compiling() and not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
+        return FAMILIES[family].forward(tensors, options)  # a function whose inputs want no gradient cannot be traced
     function = Read if torch.compiler.is_compiling() else ReadTangent
     return function.apply(family, options, *tensors)  # type: ignore[return-value]
 
@@ -175,6 +177,8 @@ def _fold(tensor: Tensor | None, dim: int | None, batch: int) -> Tensor | None:
     """A vmapped dimension joined with the batch dimension in front; tensors of one dimension or none stay."""
     if tensor is None or (tensor.ndim <= 1 and dim is None):
         return tensor
+    if tensor.ndim == 1:
+        return tensor[0]  # seeds of dropout, one per sample: the batch index tells samples apart
     moved = tensor.unsqueeze(0).expand(batch, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
     return moved.reshape(moved.shape[0] * moved.shape[1], *moved.shape[2:])
 

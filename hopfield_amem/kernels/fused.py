@@ -135,5 +135,5 @@ def _alive(memory: Cut, j: slice) -> Tensor:
     seen = _present(memory, j)
     if not memory.causal:
         return seen.any(-1)
-    first = torch.where(seen.any(-1), seen.int().argmax(-1), seen.shape[-1])
+    first = torch.where(seen.any(-1), seen.int().argmax(-1), max(seen.shape[-1], memory.state.shape[1]))
     return first <= torch.arange(memory.state.shape[1], device=seen.device)

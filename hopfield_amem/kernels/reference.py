@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy
@@ -18,7 +19,7 @@ class Reference:
         return self.spec.settled(self._weights(state), state, self.keys)
 
     def read(self, state: Tensor, values: Tensor) -> Tensor:  # (..., q, d), (..., n, v) -> (..., q, v)
-        weights = self._weights(state)
+        weights = self._weights(state, values.shape[:-2])
         return self.spec.averaged(weights @ values, weights.sum(-1, keepdim=True))
 
     def energy(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q)
@@ -28,9 +29,9 @@ class Reference:
         """``Σ p ∇ₓS``, what the stored patterns pull a state with."""
         return self.spec.similarity.force(state, *self.spec.similarity.pull(self._weights(state), self.keys))
 
-    def _weights(self, state: Tensor) -> Tensor:
+    def _weights(self, state: Tensor, lead: tuple[int, ...] = ()) -> Tensor:
         weights = self.spec.weights(state, self.keys, presence=self._presence(state), bias=self.gates.bias)
-        keep = self.gates.kept(weights.shape[:-2], weights.shape[-2], weights.shape[-1], weights.dtype)
+        keep = self.gates.kept(torch.broadcast_shapes(weights.shape[:-2], lead), weights.shape[-2], weights.shape[-1], weights.dtype)
         return weights if keep is None else weights * keep
 
     def _presence(self, state: Tensor) -> Tensor | None:

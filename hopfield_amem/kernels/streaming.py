@@ -41,19 +41,26 @@ class Streamed:
         self._sums: tuple[Tensor, Tensor, Tensor] | None = None  # Σ p v, Q, Σ p
         self._carry: Any = None  # what the kernels carry, and the reads that can complete it
         self._reads_values: bool | None = None
+        self._width: int | None = None
 
     def add(self, keys: Tensor, values: Tensor | None = None, *, presence: Tensor | None = None) -> Streamed:
         """Meet more slots: keys (..., n, d), and values (..., n, v) or none, as for all the other pieces."""
         checks.inputs(self.energy, self.query, keys, values, presence)
         if self._reads_values not in (None, values is not None):
             raise ValueError("Either every piece has values or none has: this one differs from those before.")
-        self._reads_values = values is not None
+        width = None if values is None else values.shape[-1]
+        if self._reads_values and width != self._width:
+            raise ValueError(f"Values of all pieces must have one width: {self._width} before, {width} now.")
+        self._reads_values, self._width = values is not None, width
         _, (query, keys, values) = computation(self.query, keys, values, native=self.backend == "triton")
         read = opened(self.backend)(self._part, keys, gated(presence, None, False, 0.0, keys.device))
         if values is None:
             checks.step(self.energy)
         if self.backend == "triton" and not torch.is_grad_enabled() and read.origin is None and (values is not None or isinstance(self.energy.similarity, Dot)):
-            self._carry = (read, query, values, read.carry(query, values, None if self._carry is None else self._carry[-1]))  # type: ignore[attr-defined]
+            signature = read.signature(query, values)  # type: ignore[attr-defined]
+            if self._carry is not None and self._carry[0] != signature:
+                self._settle()  # pieces of other leading dimensions are laid out otherwise
+            self._carry = (signature, read, query, values, read.carry(query, values, None if self._carry is None else self._carry[-1]))  # type: ignore[attr-defined]
         elif values is None:
             pull, mass, level = read.pull(query)
             self._join(pull, level, torch.ones_like(pull[..., :1]) if mass is None else mass)
@@ -91,7 +98,7 @@ class Streamed:
     def _settle(self) -> None:
         """Turn what the kernels carry into Σ p v, Q and Σ p."""
         if self._carry is not None:
-            read, query, values, carry = self._carry
+            _, read, query, values, carry = self._carry
             self._carry = None
             self._join(*read.completed(query, values, carry))
 

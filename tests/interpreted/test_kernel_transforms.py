@@ -77,6 +77,20 @@ def test_compile_fullgraph(name, device):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("backend", ["triton", "chunked"])
+def test_compile_fullgraph_without_gradients(backend, device):
+    energy, given = presets.entmax(), tensors(device)
+    compiled = torch.compile(lambda *t: retrieve(energy, *t, backend=backend), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*given), retrieve(energy, *given), rtol=1e-4, atol=1e-5)
+
+
+def test_vmap_draws_dropout_per_sample(device):
+    query, keys, values = (t[0] for t in tensors(device))
+    draw = torch.func.vmap(lambda q: retrieve(presets.log_sum_exp(), q, keys, values, dropout=0.5, backend="triton"), randomness="different")
+    first, second = draw(query.expand(2, -1, -1))
+    assert not torch.equal(first, second)
+
+
 @pytest.mark.parametrize("needs", [BASELINE, VALUE | MASS | BASELINE])
 @pytest.mark.parametrize("name", ["log_sum_exp", "entmax", "epanechnikov"])
 def test_opcheck(name, needs, device):

@@ -6,7 +6,7 @@ from comparison import ALL, INEXACT, compare
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hopfield_amem import ReadEnergy, explain, presets, retrieve
-from hopfield_amem.energies import Dot, Euclidean, Exp, Hypercube, Log, RectifiedPower, Sum
+from hopfield_amem.energies import Dot, Euclidean, Exp, Hypercube, Invariant, Log, Power, RectifiedPower, Sum
 from hopfield_amem.kernels import engine
 
 SOME = ["log_sum_exp", "epanechnikov", "entmax", "softmax1", "relu_feed_forward", "cosine", "own similarity and separation"]
@@ -226,3 +226,62 @@ def test_many_steps_are_captured_in_a_graph(name, device):
         state = retrieve(ALL[name], fixed, keys, steps=4, backend="triton")
     graph.replay()
     torch.testing.assert_close(state, expected)
+
+
+@pytest.mark.parametrize("causal", [33, 35, 39, 40])
+@pytest.mark.parametrize("name", ["log_sum_exp", "epanechnikov"])
+def test_windows_between_slots_and_queries(name, causal, device, poisoned):
+    query, keys, values = patterns(40, 33)
+    compare(ALL[name], query, keys, values, causal=causal, device=device)
+
+
+def test_queries_far_from_every_slot(device, poisoned):
+    """A row term of 4e6 must not drown the weights."""
+    query, keys, values = (t.to(device) for t in patterns(7, 40, 8, 5, lead=()))
+    values.requires_grad_()
+    read = retrieve(presets.distance(1.0), query + 3000, keys, values, backend="triton")
+    (grad,) = torch.autograd.grad(read.sum(), values)
+    torch.testing.assert_close(grad.sum(), torch.tensor(35.0, device=device), rtol=1e-3, atol=0)
+
+
+def test_weights_beyond_float16(device):
+    energy = ReadEnergy(Dot(), RectifiedPower(3), Sum(), beta=1e-3)
+    query, keys, values = (t.to(device).half() for t in (4 * torch.randn(9, 64), 4 * torch.randn(40, 64), torch.randn(40, 8)))
+    truth = retrieve(energy, query.float(), keys.float(), values.float(), backend="reference")
+    torch.testing.assert_close(retrieve(energy, query, keys, values, backend="triton").float(), truth, rtol=3e-3, atol=3e-3 * float(truth.abs().max()))
+    steep = ReadEnergy(Euclidean(), lambda s: (1 - s) ** -3, Log())
+    query, keys = (torch.randn(9, 64, device=device) + 4).half(), torch.randn(40, 64, device=device).half()
+    truth = retrieve(steep, query.float(), keys.float(), values.float(), backend="reference")
+    torch.testing.assert_close(retrieve(steep, query, keys, values, backend="triton").float(), truth, rtol=1e-2, atol=3e-3)
+
+
+@pytest.mark.parametrize(
+    "energy",
+    [
+        ReadEnergy(Dot(), lambda s: s.clamp(-50, 50) ** 2, Sum(), beta=20.0),
+        ReadEnergy(Dot(), Power(20), Sum(), beta=0.2),
+        ReadEnergy(Dot(), Power(18), Log(), beta=0.2),
+        ReadEnergy(Dot(), lambda s: 2.0**s + torch.sqrt(s.square() + 1), Sum()),
+        ReadEnergy(Invariant(lambda p, xx, kk: p * (4 - xx)), RectifiedPower(2), Sum()),
+        ReadEnergy(Invariant(lambda p, xx, kk: p * (1 - xx)), Exp(), Log()),
+        ReadEnergy(Invariant(lambda p, xx, kk: p * torch.relu(4 - xx)), Exp(), Log()),
+        ReadEnergy(Invariant(lambda p, xx, kk: p * torch.rsqrt(1 + xx) - kk / 2), Exp(), Log()),
+    ],
+    ids=str,
+)
+def test_what_folds_only_almost(energy, device, poisoned):
+    query, keys, values = patterns(13, 45)
+    compare(energy, query, keys, values, device=device, inexact=1e-5)
+
+
+def test_a_deleted_slot_may_hold_anything_finite(device):
+    query, keys, values = (t.to(device) for t in patterns(9, 40, lead=()))
+    keys[3] = 1e25
+    keys.requires_grad_()
+    read = retrieve(ALL["cosine"], query, keys, values, presence=torch.arange(40, device=device) != 3, backend="triton")
+    assert torch.autograd.grad(read.sum(), keys)[0].isfinite().all()
+
+
+def test_an_extreme_temperature_is_refused(device):
+    with pytest.raises(ValueError, match="β must lie between"):
+        retrieve(presets.log_sum_exp(1e60), torch.randn(3, 4, device=device), torch.randn(5, 4, device=device), backend="triton")

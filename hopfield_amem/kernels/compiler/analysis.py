@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from ...energies.registry import Factors, named
 from ...energies.scaling import Log, Simplex, has_null_slot, is_exponential
 from ...energies.separation import Separation, Tsallis
+from ...energies.similarity import Similarity
 from . import printer, store
 from .scores import KEY, PRODUCT, STATE, Scores, scores
 from .trace import CannotCompile, expression
@@ -22,6 +24,7 @@ from .vocabulary import Expression, F, tidy
 
 SCORE = sympy.Symbol("s", real=True)
 _PAIR = [PRODUCT, STATE, KEY]
+_ONE_AT_A_TIME = Lock()
 SOFTMAX, SUM, RATIO, THRESHOLD = "softmax", "sum", "ratio", "threshold"
 _CHEAP = (F.relu, F.step, F.where, F.greater, F.greater_equal, F.less, F.less_equal, F.equal, F.absolute, F.sign, F.maximum, F.minimum)
 CLASSES = {
@@ -45,6 +48,11 @@ class Compiled:
     @property
     def null(self) -> bool:
         return has_null_slot(self.factors.scaling)
+
+    @property
+    def drops_row_term(self) -> bool:
+        """Whether the scores have a row term that cancels in the weights (no empty slot stands beside it)."""
+        return self.kind == SOFTMAX and not self.null and self.scores.affine and self.scores.row_term != 0
 
     @property
     def constant(self) -> float:
@@ -124,9 +132,9 @@ class Compiled:
             "row_term": (s.row_term, STATE),
             "slot_scale": (s.slot_scale, KEY),
             "slot_term": (s.slot_term, KEY),
-            "row_twist": (2 * tidy(sympy.diff(s.row_scale, STATE)) / s.row_scale, STATE),
+            "row_twist": (tidy(2 * sympy.diff(s.row_scale, STATE) / s.row_scale), STATE),
             "row_turn": (2 * tidy(sympy.diff(s.row_term, STATE)), STATE),
-            "slot_twist": (2 * tidy(sympy.diff(s.slot_scale, KEY)) / s.slot_scale, KEY),
+            "slot_twist": (tidy(2 * sympy.diff(s.slot_scale, KEY) / s.slot_scale), KEY),
             "slot_turn": (2 * tidy(sympy.diff(s.slot_term, KEY)), KEY),
         }
         parts = [_function(name, ["s"], [e.subs(square, SCORE)], dialect, "s") for name, (e, square) in terms.items()]
@@ -162,8 +170,8 @@ def leaves(separation: Separation) -> ModuleType | None:
 
 
 def _apart(function: Callable, *arguments: Any) -> Any:
-    """Run in another thread: torch's modes (fake tensors, transforms, autocast) belong to a thread, and must not see the probes."""
-    with ThreadPoolExecutor(1) as apart:
+    """Run in another thread, one at a time: torch's modes (fake tensors, transforms, autocast) must not see the probes; its tracer is alone."""
+    with _ONE_AT_A_TIME, ThreadPoolExecutor(1) as apart:
         return apart.submit(function, *arguments).result()
 
 
@@ -180,12 +188,13 @@ def compiled(name: str) -> Compiled:
 def _compiled(factors: Factors) -> Compiled:
     scaling, separation = factors.scaling, factors.separation
     jet, _ = _checked(separation)
+    pairs = _scored(factors.similarity)
     exponential = is_exponential(separation) or jet[0] == jet[1] == sympy.exp(SCORE)
     if exponential and isinstance(scaling, (Log, Simplex)):
         kind = SOFTMAX
     else:
         kind = THRESHOLD if isinstance(scaling, Simplex) else RATIO if isinstance(scaling, Log) else SUM
-    return Compiled(factors, kind, scores(factors.similarity), jet, None if kind == THRESHOLD or has_null_slot(scaling) else _degree(separation))
+    return Compiled(factors, kind, pairs, jet, None if kind == THRESHOLD or has_null_slot(scaling) else _degree(separation))
 
 
 def _checked(separation: Separation) -> tuple[tuple[Expression, Expression, Expression], ModuleType]:
@@ -209,6 +218,15 @@ def _checked(separation: Separation) -> tuple[tuple[Expression, Expression, Expr
     if not same:
         raise CannotCompile(f"The separation {separation} comes out different when printed; use backend='reference', and please report it.")
     return jet, made
+
+
+def _scored(similarity: Similarity) -> Scores:
+    try:
+        return scores(similarity)
+    except CannotCompile:
+        raise
+    except Exception as error:  # of sympy or torch, on a function nobody thought of
+        raise CannotCompile(f"The similarity {similarity} has no form that can be printed ({error}). Use backend='chunked', or write it otherwise.") from error
 
 
 def _agree(part: Callable, truth: Callable) -> bool:
@@ -243,7 +261,8 @@ def _degree(separation: Separation) -> float | None:
     if not bool(felt.any()) or not bool(base.isfinite().all()):
         return None
     degree = round(float((separation(2 * probe)[felt] / base[felt]).abs().log2().mean()), 6)
-    same = all(torch.allclose(separation(scale * probe), scale**degree * base, rtol=1e-9, atol=0) for scale in (0.25, 0.7, 1.9, 5.0))
+    scales = (1e-6, 1e-3, 0.7, 1.9, 1e3, 1e6)  # a bend anywhere in this range tells
+    same = all(torch.allclose(separation(scale * probe), scale**degree * base, rtol=1e-9, atol=0) for scale in scales)
     return degree if same and degree >= 1 else None
 
 

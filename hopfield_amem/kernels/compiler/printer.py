@@ -33,6 +33,12 @@ class _Printer(StrPrinter):
     def _print_Function(self, expr):
         return getattr(OPERATIONS[type(expr).__name__], self.language).format(*(self._argument(a) for a in expr.args))
 
+    def _print_Abs(self, expr):
+        return getattr(OPERATIONS["absolute"], self.language).format(self._argument(expr.args[0]))
+
+    def _print_sign(self, expr):
+        return getattr(OPERATIONS["sign"], self.language).format(self._argument(expr.args[0]))
+
     def _argument(self, expr):
         return self.parenthesize(expr, precedence(sympy.S.NegativeOne))
 
@@ -119,7 +125,7 @@ class Triton(_Printer):
         return f"tl.rsqrt({self._print(base)})"
 
     def _power(self, base, exponent):
-        if exponent.is_Integer and exponent <= 16:
+        if exponent.is_Integer and exponent < 2**16:
             return f"power({self._print(base)}, {int(exponent)})"
         return self._raised(base, exponent)
 

@@ -29,21 +29,18 @@ def module(source: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, _written(name, source))
     assert spec is not None and spec.loader is not None
     made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made
-    try:
-        spec.loader.exec_module(made)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return made
+    spec.loader.exec_module(made)
+    return sys.modules.setdefault(name, made)  # published when it is complete: other threads may be waiting for it
 
 
 def _written(name: str, source: str) -> Path:
     try:
         return _ensured(folder(), name, source)
-    except OSError:
-        if os.environ.get("HOPFIELD_AMEM_CACHE"):
-            raise
+    except OSError as error:
+        if chosen := os.environ.get("HOPFIELD_AMEM_CACHE"):
+            raise OSError(
+                f"Generated kernels cannot be written to HOPFIELD_AMEM_CACHE={chosen} ({error}). Point it to a folder that can be written."
+            ) from error
         return _ensured(Path(tempfile.mkdtemp(prefix="hopfield_amem_")), name, source)  # no home to write to
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...energies import Dot, Euclidean, Manhattan
+from ...energies import Dot, Euclidean, Manhattan, ReadEnergy
 from ..bounded import Bounded
 from ..compiler import compiled
 from ..differentiable import differentiable
 from ..explain import WIDEST
+from ..gates import Gates
 from ..layout import Layout
 from . import launch
 from .operators import BASELINE, MASS, VALUE, WIDE
@@ -18,6 +19,11 @@ from .prepare import Operands
 
 class Kernels(Bounded):
     """Streams by Triton kernels: keys and values as they lie in memory, in their own precision, sums in float32."""
+
+    def __init__(self, energy: ReadEnergy, keys: Tensor, gates: Gates):
+        if not isinstance(energy.beta, Tensor) and not 1e-30 < energy.beta < 1e30:
+            raise ValueError(f"The triton backend computes in float32: β must lie between 1e-30 and 1e30, got {energy.beta:g}. Rescale the patterns instead.")
+        super().__init__(energy, keys, gates)
 
     def stream(self, state: Tensor, values: Tensor | None, mass: bool = False, value: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         if values is not None and values.shape[-1] > WIDEST:
@@ -43,6 +49,11 @@ class Kernels(Bounded):
         """The carried state of a read after these slots, without gradients."""
         _, tensors = self._laid_out(state, self._read(values))
         return launch.partial(self._operands(tensors), carry)
+
+    def signature(self, state: Tensor, values: Tensor | None) -> tuple:
+        """What two reads must share for one to carry on the sums of the other."""
+        layout, tensors = self._laid_out(state, self._read(values))
+        return tuple(layout.lead), tuple(layout.kept), *(None if t is None else tuple(t.shape[:2]) for t in tensors[:3])
 
     def completed(self, state: Tensor, values: Tensor | None, carry: launch.Carry) -> tuple[Tensor, Tensor, Tensor]:
         """``Σ p v``, Q and ``Σ p`` (..., q, 1) of a carried state."""

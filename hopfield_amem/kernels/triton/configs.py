@@ -105,7 +105,7 @@ def candidates(role: str, read: Operands) -> tuple[Tile, ...]:
     if read.mode.pair == "distance":
         return (ELEMENTWISE,)
     widest = max(padded(read.width), padded(read.columns), 64)
-    size = 2 if read.keys.element_size() == 2 else 4
+    size = 2 if read.keys.element_size() == 2 and not read.mode.wide else 4
     role = {"threshold": "forward", "merge": "forward"}.get(role, role)
     rows, wanted = TABLE[role, size, min(256, widest)], load(read)
     found = tuple(tile for tile in rows if wanted in tile.serves) or rows[-1:]
@@ -120,7 +120,7 @@ def load(read: Operands) -> Serves:
     heavy = not fold.affine or fold.slot_factor or sight.per_query or sight.dropout
     laden = (fold.slot_term or not read.compiled.light) + sight.presence  # both together are heavy
     degree = 2 if heavy else laden
-    return (L, M, H)[degree] if capability(read.state.device) >= 90 else (OL, OM, OH)[degree]
+    return (L, M, H)[degree] if 90 <= capability(read.state.device) < 120 else (OL, OM, OH)[degree]
 
 
 def choose(role: str, read: Operands) -> Config:

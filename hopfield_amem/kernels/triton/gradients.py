@@ -14,7 +14,7 @@ from .prepare import LOG2E, RATIO, SOFTMAX, SUM, THRESHOLD, Operands
 from .spec import Give
 from .templates.queries import backward_queries
 from .templates.slots import backward_slots
-from .tuning import tuned
+from .tuning import launched
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
@@ -67,7 +67,7 @@ def per_query(read: Operands, cotangents: tuple[Tensor, Tensor | None, Tensor | 
         else:
             base = through
     if read.kind == SOFTMAX:
-        level = value - read.compiled.constant - (0.0 if read.dropped is None else read.dropped)
+        level = value - read.compiled.constant if read.dropped is None else level
         level = torch.where(value == -math.inf, 0.0, level) * LOG2E
         base, offset = base if offset is None else base + offset, None
     elif read.kind == THRESHOLD:
@@ -97,7 +97,7 @@ def _to_queries(read: Operands, grad: Tensor, rows: PerQuery, warm: bool) -> tup
         constants = dict(**_constants(read), GIVE=give, SHAPE=config.shape)
         configs.run(backward_queries, (read.members * blocks,), config, *arguments, sizes, read.options(), **constants)
 
-    launch(tuned("queries", read, launch))
+    launched("queries", read, launch)
     return d_state, twists, turns
 
 
@@ -122,7 +122,7 @@ def _to_slots(read: Operands, grad: Tensor, rows: PerQuery) -> tuple[Tensor, Ten
         constants = dict(**_constants(read), GIVE=give, SHAPE=config.shape)
         configs.run(backward_slots, (read.batch * read.memories * blocks,), config, *arguments, sizes, read.options(), **constants)
 
-    launch(tuned("slots", read, launch))
+    launched("slots", read, launch)
     if d_presence is not None and read.presence is not None:
         d_presence = d_presence.sum_to_size(read.presence.shape).to(read.presence.dtype)
     return d_keys, d_values, d_presence, d_terms

@@ -16,7 +16,7 @@ from .spec import Want
 from .templates.forward import forward as _forward
 from .templates.merge import merge as _merge
 from .templates.threshold import threshold as _threshold
-from .tuning import tuned
+from .tuning import launched
 
 Carry = tuple[Tensor, Tensor, Tensor, Tensor]  # top, total, mass, sums
 PASSES = 40  # Newton passes at most; those after the last row has settled cost nothing
@@ -55,6 +55,7 @@ def forward(read: Operands, wants_value: bool, wants_mass: bool, wants_baseline:
                 if not read.empty:
                     sweep(read, BASELINE, results, results.baseline, torch.empty_like(results.value), results.value.new_empty(0), False)
         elif read.dropped is not None:
+            results.level = results.value.clone()  # without the row term, which would drown it for a query far from every slot
             results.value += read.dropped
     if read.kind == SOFTMAX:
         results.value += float(read.compiled.constant)
@@ -77,7 +78,7 @@ def sweep(read: Operands, kind: int, at: Results, output: Tensor, value: Tensor,
             _swept(read, kind, want, arguments, parts, None, config, splits, carry=False)
             merged(read, kind, want, parts, value, mass if wants_mass else torch.empty_like(value), output)
 
-    launch(tuned("forward", read, launch))
+    launched("forward", read, launch)
 
 
 def carried(read: Operands, parts: int) -> Carry:
@@ -134,13 +135,16 @@ def _find_thresholds(read: Operands, results: Results) -> None:
     results.level, results.tau = results.value.new_full(shape, -math.inf), results.value.new_zeros(shape)
     if read.empty:
         return
-    config = configs.choose("threshold", read)
-    blocks = -(-read.queries // config.shape.queries)
     state, keys, _, gate = read.views()
-    sizes = (read.queries, read.slots, read.width, read.heads, read.group, blocks)
-    constants = dict(LEAF=read.leaf, FOLD=read.fold, SIGHT=read.sight, MODE=read.mode, SHAPE=config.shape, PASSES=PASSES)
-    arguments = (state, keys, gate, *read.vectors(), results.level, results.tau, sizes, read.options()[0], read.compiled.power)
-    configs.run(_threshold, (read.members * blocks,), config, *arguments, **constants)
+    arguments = (state, keys, gate, *read.vectors(), results.level, results.tau)
+
+    def launch(config: configs.Config) -> None:
+        blocks = -(-read.queries // config.shape.queries)
+        sizes = (read.queries, read.slots, read.width, read.heads, read.group, blocks)
+        constants = dict(LEAF=read.leaf, FOLD=read.fold, SIGHT=read.sight, MODE=read.mode, SHAPE=config.shape, PASSES=PASSES)
+        configs.run(_threshold, (read.members * blocks,), config, *arguments, sizes, read.options()[0], read.compiled.power, **constants)
+
+    launched("threshold", read, launch)
 
 
 def _nothing(read: Operands, results: Results) -> None:

@@ -14,7 +14,15 @@ def precision(dtype: torch.dtype) -> str:
     """Precision of matrix products: float32 by three tf32 products (or one, where ``torch.set_float32_matmul_precision`` allows it)."""
     if EMULATED:
         return "ieee"
-    return "tf32x3" if dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest" else "tf32"
+    return "tf32x3" if dtype == torch.float32 and _exact() else "tf32"
+
+
+def _exact() -> bool:
+    """Whether float32 products keep float32's precision; torch has an older and a newer switch, and refuses to read one after the other was set."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:
+        return torch.backends.cuda.matmul.fp32_precision != "tf32"
 
 
 def processors(device: torch.device) -> int:

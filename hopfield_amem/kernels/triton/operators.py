@@ -33,8 +33,8 @@ def _(state, keys, values, presence, beta, bias, seed, rule, reach, rate, needs)
     single = torch.float32
     output = state.new_empty(*rows, columns, dtype=single if needs & WIDE else state.dtype)
     empty, value = state.new_empty(0, dtype=single), state.new_empty(rows, dtype=single)
-    solved = compiled(rule).kind == THRESHOLD
-    tops = [torch.empty_like(value) if solved else empty.clone() for _ in range(2)]
+    solved, level = compiled(rule).kind == THRESHOLD, compiled(rule).drops_row_term
+    tops = [torch.empty_like(value) if kept else empty.clone() for kept in (solved or level, solved)]
     baseline = torch.empty_like(output) if solved and needs & BASELINE else empty.clone()
     return output, value, torch.empty_like(value) if needs & MASS else empty, *tops, baseline
 

@@ -91,11 +91,6 @@ class Operands:
         return LOG2E if self.kind == SOFTMAX else 1.0
 
     @property
-    def drops_row_term(self) -> bool:
-        """Whether the row term cancels in the weights (no empty slot stands beside it)."""
-        return self.kind == SOFTMAX and not self.compiled.null
-
-    @property
     def gained(self) -> bool:
         """Whether the scale leaves the loop: ``F(λs) = λⁿ F(s)``, and the score is the product alone."""
         return self.compiled.degree is not None and self.kind != SOFTMAX and self.compiled.scores.plain and self.bias is None
@@ -106,7 +101,7 @@ class Operands:
         term = self.bias is not None or (scores.affine and scores.slot_term != 0)
         if not scores.affine:
             return Fold(False, True, True, term, False)
-        row_term = scores.row_term != 0 and not self.drops_row_term
+        row_term = scores.row_term != 0 and not self.compiled.drops_row_term
         return Fold(True, not self.gained, scores.slot_scale != 1, term, row_term)
 
     @cached_property
@@ -123,7 +118,9 @@ class Operands:
 
     @cached_property
     def mode(self) -> Mode:
-        return Mode(self.compiled.scores.pairing, precision(self.keys.dtype), EMULATED and self.keys.dtype != torch.float32)
+        half = self.keys.dtype != torch.float32
+        unbounded = self.keys.dtype == torch.float16 and self.kind in (SUM, RATIO)  # weights that nothing keeps below 65,504
+        return Mode(self.compiled.scores.pairing, precision(self.keys.dtype), EMULATED and half, unbounded)
 
     @cached_property
     def _state_square(self) -> Tensor | None:
@@ -159,7 +156,7 @@ class Operands:
     @property
     def dropped(self) -> Tensor | None:
         """The row term where it was left out of the scores, to be added to Q."""
-        return self.row_term if self.fold.affine and not self.fold.row_term else None
+        return self.row_term if self.compiled.drops_row_term else None
 
     @cached_property
     def slot_factor(self) -> Tensor | None:

@@ -66,11 +66,12 @@ class Give(NamedTuple):
 
 
 class Mode(NamedTuple):
-    """Arithmetic: how a pair is formed, the precision of products, and whether bfloat16 is emulated by an interpreter."""
+    """Arithmetic: how a pair is formed, the precision of products, whether halves are emulated by an interpreter, and whether products take float32."""
 
     pair: str
     precision: str
     emulated: bool
+    wide: bool
 
 
 class Shape(NamedTuple):

@@ -25,18 +25,27 @@ from .prepare import Operands
 Launch = Callable[[Config], None]
 
 
-def tuned(role: str, read: Operands, launch: Launch) -> Config:
-    """The configuration for a kernel of this read; ``launch`` runs it with one and overwrites all of its outputs."""
+def launched(role: str, read: Operands, launch: Launch) -> None:
+    """Run a kernel of this read with the fastest configuration that this GPU can hold; ``launch`` overwrites all of its outputs."""
     among = candidates(role, read)
+    for tile in _fastest_first(role, read, launch, among):
+        try:
+            return launch(config(tile, read))
+        except OutOfResources:
+            if tile is among[-1]:
+                raise
+
+
+def _fastest_first(role: str, read: Operands, launch: Launch, among: tuple[Tile, ...]) -> tuple[Tile, ...]:
     if len(among) == 1 or not _measurable(read):
-        return config(among[0], read)
+        return among
     key, best = _key(role, read), _remembered()
     found = next((tile for tile in among if _written(tile) == best.get(key)), None)
     if found is None:
         found = min(among, key=lambda tile: _milliseconds(launch, config(tile, read)))
         best[key] = _written(found)
         _remember(best)
-    return config(found, read)
+    return (found, *among)
 
 
 def _written(tile: Tile) -> str:
@@ -50,10 +59,10 @@ def _measurable(read: Operands) -> bool:
 
 
 def _milliseconds(launch: Launch, candidate: Config) -> float:
-    """Median time of a launch; infinite for a configuration that this GPU cannot hold."""
+    """Median time of a launch; infinite for a configuration that this GPU cannot hold, or has no memory left to measure."""
     try:
         return float(triton.testing.do_bench(lambda: launch(candidate), warmup=10, rep=40, return_mode="median"))  # type: ignore[arg-type]
-    except OutOfResources:
+    except (OutOfResources, torch.OutOfMemoryError):
         return math.inf
 
 
@@ -75,7 +84,7 @@ def _file() -> Path:
 def _remembered() -> dict[str, str]:
     try:
         return {str(key): str(tile) for key, tile in json.loads(_file().read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return {}
 
 
@@ -85,6 +94,7 @@ def _remember(best: dict[str, str]) -> None:
         known = json.loads(_file().read_text(encoding="utf-8")) if _file().is_file() else {}
     except (OSError, ValueError):
         known = {}
+    known = known if isinstance(known, dict) else {}
     try:
         _file().parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=_file().parent, suffix=".tmp")

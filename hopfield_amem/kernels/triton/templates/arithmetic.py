@@ -6,9 +6,13 @@ import triton.language as tl
 
 @triton.jit
 def power(x, n: tl.constexpr):
-    y = x
-    for _ in tl.static_range(n - 1):
-        y = y * x
+    y = tl.full(x.shape, 1.0, tl.float32)
+    square = x
+    for bit in tl.static_range(0, 16):
+        if (n >> bit) % 2 == 1:
+            y = y * square
+        if (n >> bit) > 1:
+            square = square * square
     return y
 
 

@@ -79,7 +79,7 @@ def sweep(
             weight = weight * kept(seed, member, rows, j, rate, SHAPE.slots)
         if WANT.mass:
             mass += tl.sum(weight, 1)
-        sums = matmul(weight.to(v.dtype), v, sums, MODE)
+        sums = matmul(weight, v, sums, MODE)
     return top, total, mass, sums
 
 
@@ -162,7 +162,7 @@ def forward(
     plain = begin + tl.maximum(end - begin, 0) // SHAPE.slots * SHAPE.slots  # whole tiles, up to here
     if SIGHT.causal:
         plain = begin + tl.maximum(0, tl.minimum(plain, first) - begin) // SHAPE.slots * SHAPE.slots
-        if reach < slots:
+        if reach < tl.maximum(slots, queries):
             plain = begin  # under a window every tile is masked
     operands = (keys, values, gate, factors, terms)
     dims = (queries, slots, width, columns, b, h, h // group, member)

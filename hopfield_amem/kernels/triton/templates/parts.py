@@ -13,8 +13,13 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 @triton.jit
 def matmul(a, b, acc, MODE: tl.constexpr):
-    """a b + acc. Interpreted, numpy has no bfloat16 and would multiply bit patterns: there operands are widened first."""
-    if MODE.emulated:
+    """a b + acc, in the precision of b; or in float32, where weights may leave the range of float16 (MODE.wide).
+
+    Interpreted, numpy has no bfloat16 and would multiply bit patterns: there operands are widened after rounding.
+    """
+    if not MODE.wide:
+        a = a.to(b.dtype)
+    if MODE.emulated or MODE.wide:
         a = a.to(tl.float32)
         b = b.to(tl.float32)
     return tl.dot(a, b, acc, input_precision=MODE.precision)
@@ -60,7 +65,7 @@ def pulled(d_pair, near, far, acc, MODE: tl.constexpr):
         apart = near.to(tl.float32)[:, None, :] - far.to(tl.float32)[None, :, :]
         toward = tl.where(apart > 0.0, -1.0, tl.where(apart < 0.0, 1.0, 0.0))
         return acc + tl.sum(d_pair[:, :, None] * toward, 1)
-    return matmul(d_pair.to(far.dtype), far, acc, MODE)
+    return matmul(d_pair, far, acc, MODE)
 
 
 @triton.jit

@@ -92,7 +92,7 @@ def backward_queries(
     plain = begin + tl.maximum(end - begin, 0) // SHAPE.slots * SHAPE.slots
     if SIGHT.causal:
         plain = begin + tl.maximum(0, tl.minimum(plain, first) - begin) // SHAPE.slots * SHAPE.slots
-        if reach < slots:
+        if reach < tl.maximum(slots, queries):
             plain = begin
     operands = (keys, values, gate, factors, terms)
     dims = (queries, slots, width, columns, b, h, h // group, member)

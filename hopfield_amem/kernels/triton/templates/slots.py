@@ -42,7 +42,7 @@ def to_slots(
         weight, d_score, d_amount = rated(s, lean, row, ok, amount, KIND, LEAF, True, SIGHT, GIVE)
         if SIGHT.dropout:
             weight = weight * keep
-        d_v = matmul(tl.trans(weight.to(grad.dtype)), grad, d_v, MODE)
+        d_v = matmul(tl.trans(weight), grad, d_v, MODE)
         if FOLD.affine:
             d_pair = d_score
             if FOLD.slot_factor:
