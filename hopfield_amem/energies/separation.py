@@ -110,10 +110,10 @@ class Epanechnikov(Separation):
     reach = 1.0
 
     def __call__(self, score: Tensor) -> Tensor:
-        return (1 + score).relu()
+        return (1 + score).relu_()
 
     def slope(self, score: Tensor) -> Tensor:
-        return _rectified(1 + score, 0)
+        return (1 + score).sign_().relu_()  # in place: a tile of scores may be large
 
     def curvature(self, score: Tensor) -> Tensor:
         return torch.zeros_like(score)
@@ -172,7 +172,7 @@ class Tsallis(Separation):
 def _rectified(score: Tensor, exponent: int) -> Tensor:
     """``max(s, 0)ⁿ``, for n = 0 the step that is 0 at 0; a sign is twice as fast as a comparison that is converted."""
     if exponent == 0:
-        return score.relu().sign()
+        return score.sign().relu_()
     return score.relu() if exponent == 1 else score.relu() ** exponent
 
 
