@@ -27,8 +27,9 @@ class Chunked(Bounded):
         width = 1 if value else self.dim + mass  # the columns of lifted keys to read: a massive similarity has ones after the first d
         gates = self.gates
         bias = None if gates.bias is None else gates.bias.to(state.dtype).unsqueeze(-2)
-        layout = Layout(lifted, self.shifted, values, self.presence, gates.aligned, *([] if bias is None else [bias.shape[:-2]]))
-        tensors = (*layout.folded(), None if bias is None else layout.batched(bias), gates.seed)
+        layout = Layout(lifted, self.keys, values, self.presence, gates.aligned, *([] if bias is None else [bias.shape[:-2]]))
+        origin = None if self.origin is None else layout.batched(self.origin)
+        tensors = (*layout.folded(), None if bias is None else layout.batched(bias), origin, gates.seed)
         output, level = streamed(tensors, energy.name, width, gates.reach, gates.dropout, VALUE if value else 0)
         output, level = layout.unfolded(output), layout.unfolded(level.unsqueeze(-1)).squeeze(-1)
         return (output[..., :-1], level, output[..., -1:]) if mass else (output, level, None)

@@ -89,6 +89,7 @@ class Cut:
     width: int
     reach: int = 0  # query i sees the slots i − reach + 1 … i; 0: all
     bias: Tensor | None = None  # (b, 1, n), added to the scores
+    origin: Tensor | None = None  # (b, 1, d), subtracted from the keys
     seed: Tensor | None = None  # of dropout
     rate: float = 0.0
     budget: int = ELEMENTS  # scores alive at once
@@ -131,9 +132,16 @@ class Cut:
 
     def slots(self, index: tuple) -> tuple[Tensor, Tensor]:
         """Lifted keys and values of some slots: a tile (b, j), or single ones (sample, slot)."""
-        keys = self.keys[index]
+        keys = self.centred(index)
         lifted = self.rule.similarity.lift_keys(keys) if self.rule.similarity.inner else keys
         return lifted, lifted[..., : self.width] if self.values is None else self.values[index]
+
+    def centred(self, index: tuple) -> Tensor:
+        """Keys of some slots, seen from the origin."""
+        keys = self.keys[index]
+        if self.origin is None:
+            return keys
+        return keys - (self.origin[index[0]] if isinstance(index[0], slice) else self.origin.squeeze(1)[index[0]])
 
     def score(self, b: slice, i: slice, j: slice, lifted: Tensor) -> Tensor:
         """Scores of a tile, (b, i, j), in fresh memory."""
@@ -152,7 +160,7 @@ class Cut:
     def lower(self, index: tuple, d_lifted: Tensor, d_keys: Tensor) -> None:
         """Add the gradient of lifted slots to that of the keys."""
         if not self.identity:
-            _, pullback = vjp(self.rule.similarity.lift_keys, self.keys[index])
+            _, pullback = vjp(self.rule.similarity.lift_keys, self.centred(index))
             d_keys[index] += pullback(d_lifted)[0]
 
     def gate(self, b: slice, i: slice, j: slice) -> Tensor | None:

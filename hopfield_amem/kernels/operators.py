@@ -13,7 +13,7 @@ from .gates import Gates
 
 
 def streamed(tensors: tuple[Tensor | None, ...], rule: str, width: int, reach: int, rate: float, needs: int) -> tuple[Tensor, Tensor]:
-    """Output and Q of a read of lifted, folded (state, keys, values, presence, bias, seed): (b, q, columns), (b, q)"""
+    """Output and Q of a read of lifted, folded (state, keys, values, presence, bias, origin, seed): (b, q, columns), (b, q)"""
     needs |= BASELINE if torch.is_grad_enabled() else 0
     output, value, *_ = differentiable("chunked", (rule, width, reach, rate, needs), *tensors)
     return output, value
@@ -25,17 +25,17 @@ def _rule(name: str) -> Rule:
 
 @torch.library.custom_op("hopfield_amem::read", mutates_args=())
 def read(
-    state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None, bias: Tensor | None, seed: Tensor | None, rule: str,
-    width: int, reach: int, rate: float, needs: int,
+    state: Tensor, keys: Tensor, values: Tensor | None, presence: Tensor | None, bias: Tensor | None, origin: Tensor | None,
+    seed: Tensor | None, rule: str, width: int, reach: int, rate: float, needs: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Output, value Q, threshold and baseline of every query. ``values=None`` reads the leading ``width`` key columns."""
-    memory = _memory(state, keys, values, presence, bias, seed, rule, width, reach, rate)
+    memory = _memory(state, keys, values, presence, bias, origin, seed, rule, width, reach, rate)
     rows = fused.forward(memory) if fused.serves(memory) else tiles.forward(memory, needs)
     return rows.output, rows.value, rows.tau, rows.baseline
 
 
 @read.register_fake
-def _(state, keys, values, presence, bias, seed, rule, width, reach, rate, needs):
+def _(state, keys, values, presence, bias, origin, seed, rule, width, reach, rate, needs):
     columns, shape = width if values is None else values.shape[-1], state.shape[:2]
     solved = _rule(rule).thresholded
     output, value = state.new_empty(*shape, columns), state.new_empty(shape)
@@ -44,12 +44,12 @@ def _(state, keys, values, presence, bias, seed, rule, width, reach, rate, needs
 
 @torch.library.custom_op("hopfield_amem::read_backward", mutates_args=())
 def read_backward(
-    cotangents: list[Tensor], inputs: list[Tensor], presence: Tensor | None, bias: Tensor | None, seed: Tensor | None, rows: list[Tensor],
-    rule: str, width: int, reach: int, rate: float,
+    cotangents: list[Tensor], inputs: list[Tensor], presence: Tensor | None, bias: Tensor | None, origin: Tensor | None,
+    seed: Tensor | None, rows: list[Tensor], rule: str, width: int, reach: int, rate: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of states, keys, values, presence and bias (empty where there is none) from those of output (and value)."""
     state, keys, *values = inputs
-    memory = _memory(state, keys, values[0] if values else None, presence, bias, seed, rule, width, reach, rate)
+    memory = _memory(state, keys, values[0] if values else None, presence, bias, origin, seed, rule, width, reach, rate)
     if len(cotangents) == 1 and fused.serves(memory):
         grads = fused.backward(memory, Rows(*rows), cotangents[0])
     else:
@@ -59,7 +59,7 @@ def read_backward(
 
 
 @read_backward.register_fake
-def _(cotangents, inputs, presence, bias, seed, rows, rule, width, reach, rate):
+def _(cotangents, inputs, presence, bias, origin, seed, rows, rule, width, reach, rate):
     empty = inputs[0].new_empty(0)
     d_presence = presence.new_empty(presence.shape) if presence is not None and presence.is_floating_point() else empty.clone()
     d_bias = empty.clone() if bias is None else bias.new_empty(bias.shape)
@@ -69,8 +69,8 @@ def _(cotangents, inputs, presence, bias, seed, rows, rule, width, reach, rate):
 
 def definition(tensors, options) -> tuple[Tensor, Tensor]:
     """``(output, Q)`` with every matrix in full: what ``read`` computes, in differentiable torch."""
-    (state, keys, values, presence, bias, seed), (rule, width, reach, rate, _) = tensors, options
-    known = _rule(rule)
+    (state, keys, values, presence, bias, origin, seed), (rule, width, reach, rate, _) = tensors, options
+    known, keys = _rule(rule), keys if origin is None else keys - origin
     lifted = known.similarity.lift_keys(keys) if known.similarity.inner else keys
     score = state @ lifted.mT if known.similarity.inner else warmed(known.similarity, state, keys)
     score = score if bias is None else score + bias
@@ -83,15 +83,15 @@ def definition(tensors, options) -> tuple[Tensor, Tensor]:
 
 
 def _backward(cotangents, tensors, results, options, _):
-    state, keys, values, presence, bias, seed = tensors
+    state, keys, values, presence, bias, origin, seed = tensors
     inputs = [state, keys] if values is None else [state, keys, values]
-    return *read_backward([c for c in cotangents if c is not None], inputs, presence, bias, seed, list(results), *options[:-1]), None
+    return *read_backward([c for c in cotangents if c is not None], inputs, presence, bias, origin, seed, list(results), *options[:-1]), None, None
 
 
 FAMILIES["chunked"] = Family(2, lambda tensors, options: read(*tensors, *options), _backward, definition)
 
 
-def _memory(state, keys, values, presence, bias, seed, rule, width, reach, rate) -> Cut:
+def _memory(state, keys, values, presence, bias, origin, seed, rule, width, reach, rate) -> Cut:
     known = _rule(rule)
     budget = ELEMENTS if known.similarity.inner else max(4096, ELEMENTS // state.shape[-1])
-    return Cut(known, state, keys, values, presence, width, reach, bias, seed, rate, budget)
+    return Cut(known, state, keys, values, presence, width, reach, bias, origin, seed, rate, budget)
