@@ -1,7 +1,7 @@
 """Benchmarks of the generated kernels on a GPU, against SDPA, FlexAttention, adasplash and full matrices. See docs/performance.md.
 
-python benchmarks/gpu.py            every case that is not there yet, about 8 minutes; writes benchmarks/results/gpu.json and docs/performance.md
-python benchmarks/gpu.py --quick    fewer cases, about 2 minutes; writes benchmarks/results/quick
+python benchmarks/gpu.py            every case that is not there yet, none started after 8 minutes; writes benchmarks/results/gpu.json and docs/performance.md
+python benchmarks/gpu.py --quick    fewer cases, none started after 2 minutes; writes benchmarks/results/quick
 python benchmarks/gpu.py page       write docs/performance.md again from the results
 python benchmarks/gpu.py check      fail, saying why, where there is no GPU to measure
 
@@ -32,7 +32,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.callback(invoke_without_command=True)
 def gpu(
     context: typer.Context,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases, about 2 minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases, none started after 2 minutes.")] = False,
     minutes: Annotated[float | None, typer.Option(help="Start no case after so many minutes. Default: 8, quick 2.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Cases whose name contains this only. Repeat for more.")] = None,
     anew: Annotated[bool, typer.Option("--anew", help="Forget what an interrupted run has measured.")] = False,

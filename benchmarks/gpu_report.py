@@ -18,8 +18,8 @@ Reads on a CPU, with their peers: [benchmarks/results/retrieve.md](../benchmarks
 
 This page is about the generated kernels on a GPU (`retrieve(..., backend="triton")`). Measure it with
 
-    make gpu                      # the kernel tests, compiled; then every case below, about 8 minutes on an H200
-    make gpu QUICK=1              # fewer cases, about 2 minutes; its page lands in benchmarks/results/quick
+    make gpu                      # the kernel tests, compiled; then every case below; none starts after 8 minutes
+    make gpu QUICK=1              # fewer cases, none after 2 minutes; its page lands in benchmarks/results/quick
     make gpu GPU_PYTHON=python3   # in the machine's own environment instead of .venv
 
 """

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import configs
 from .machine import processors
-from .prepare import BASELINE, SOFTMAX, SUM, THRESHOLD, Operands
+from .prepare import BASELINE, SUM, THRESHOLD, Operands
 from .spec import Want
 from .templates.forward import forward as _forward
 from .templates.merge import merge as _merge
@@ -23,7 +23,10 @@ PASSES = 40  # Newton passes at most; those after the last row has settled cost 
 
 
 class Results:
-    """Output (b, h, q, v), value Q and mass Σ p (b, h, q), and for ``Simplex`` level, τ (b, h, q) and baseline (b, h, q, v)."""
+    """Output (b, h, q, v), value Q and mass Σ p (b, h, q); for ``Simplex`` level, τ (b, h, q) and baseline (b, h, q, v).
+
+    Level is the largest score there; where a row term was dropped, it is Q without that term.
+    """
 
     def __init__(self, read: Operands, output: torch.dtype):
         shape, empty = (read.batch, read.heads, read.queries), read.state.new_empty(0, dtype=torch.float32)
@@ -57,8 +60,8 @@ def forward(read: Operands, wants_value: bool, wants_mass: bool, wants_baseline:
         elif read.dropped is not None:
             results.level = results.value.clone()  # without the row term, which would drown it for a query far from every slot
             results.value += read.dropped
-    if read.kind == SOFTMAX:
-        results.value += float(read.compiled.constant)
+    if read.compiled.constant:
+        results.value += read.compiled.constant
     return results
 
 

@@ -20,8 +20,8 @@ class Leaf(NamedTuple):
 class Fold(NamedTuple):
     """How a score is put together from the pair and the terms of its row and slot."""
 
-    affine: bool
-    scaled: bool
+    affine: bool  # scale · factor · pair + terms; else LEAF.score
+    scaled: bool  # a row's scale is multiplied in the loop
     slot_factor: bool
     slot_term: bool
     row_term: bool
@@ -32,37 +32,37 @@ class Sight(NamedTuple):
 
     causal: bool
     presence: bool
-    per_query: bool
-    soft: bool
+    per_query: bool  # presence differs among queries
+    soft: bool  # presence is a number, not a condition
     dropout: bool
 
 
 class Want(NamedTuple):
     """What a forward sweep is asked for."""
 
-    tied: bool
-    total: bool
-    mass: bool
-    shifted: bool
-    gained: bool
-    null: bool
+    tied: bool  # the keys are read
+    total: bool  # Σ a F
+    mass: bool  # Σ p
+    shifted: bool  # scores are taken relative to level + τ
+    gained: bool  # the scale of a homogeneous F multiplies the sums at the end
+    null: bool  # an empty slot with F = 1
 
 
 class Give(NamedTuple):
     """What a backward sweep is given and asked for."""
 
-    tied: bool
-    shifted: bool
-    massed: bool
-    offset: bool
-    based: bool  # the base is not zero
+    tied: bool  # the keys were read
+    shifted: bool  # scores are taken relative to level + τ
+    massed: bool  # weights are multiplied by 1/m
+    offset: bool  # δ is not zero
+    based: bool  # the base ⟨dO, u⟩ is not zero
     curved: bool  # F″ is not zero everywhere
-    norms: bool  # a twist or turn bends the gradient along the vector itself
-    twist: bool
-    turn: bool
+    norms: bool  # twist and turn bend the gradient along the vector itself
+    twist: bool  # Σ ds t, with t the scaled part of the score
+    turn: bool  # Σ ds
     warm: bool  # twists and turns are stored, for β
     terms: bool  # gradient of the slot terms, for a bias
-    presence: bool
+    presence: bool  # gradient of a soft presence
 
 
 class Mode(NamedTuple):
