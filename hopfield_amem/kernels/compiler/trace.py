@@ -28,7 +28,8 @@ def expression(function: Callable[..., Tensor], *symbols: sympy.Symbol, name: st
     """
     probe = [torch.linspace(0.1, 0.9, 12, dtype=torch.float64).reshape(3, 4) + 0.01 * k for k in range(len(symbols))]
     try:
-        graph = make_fx(lambda *tensors: function(*tensors), decomposition_table=_decompositions())(*probe)
+        pure = torch.func.functionalize(lambda *tensors: function(*tensors))  # in-place operations become ordinary ones
+        graph = make_fx(pure, decomposition_table=_decompositions())(*probe)
     except RuntimeError as error:
         if "tracing tensor" not in str(error):
             raise
@@ -146,7 +147,7 @@ _BUILDERS: dict[str, Callable] = {
     "erf": F.erf,
     "erfc": F.erfc,
     "special_ndtr": lambda x: (1 + F.erf(x * sympy.sqrt(2) / 2)) / 2,
-    "relu": F.relu,
+    "relu": lambda x: F.step(x.args[0]) if isinstance(x, F.sign) else F.relu(x),
     "abs": F.absolute,
     "sign": lambda x: F.step(x.args[0]) if isinstance(x, F.relu) else F.sign(x),
     "sgn": lambda x: F.step(x.args[0]) if isinstance(x, F.relu) else F.sign(x),

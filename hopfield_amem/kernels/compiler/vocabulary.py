@@ -38,7 +38,7 @@ def _bell(x: Expression) -> Expression:
 
 OPERATIONS: dict[str, Operation] = {
     "relu": Operation("torch.relu({0})", "tl.maximum({0}, 0.0, propagate_nan=tl.PropagateNan.ALL)", (lambda x: F.step(x),)),
-    "step": Operation("torch.relu({0}).sign()", "tl.where({0} > 0, 1.0, 0.0)", (None,)),
+    "step": Operation("torch.sign({0}).relu_()", "tl.where({0} > 0, 1.0, 0.0)", (None,)),
     "where": Operation("torch.where({0}, {1}, {2})", "tl.where({0}, {1}, {2})", (None, lambda c, x, y: F.where(c, 1, 0), lambda c, x, y: F.where(c, 0, 1))),
     "greater": _condition(">"),
     "greater_equal": _condition(">="),
