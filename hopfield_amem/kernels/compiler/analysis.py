@@ -119,7 +119,7 @@ class Compiled:
             "import triton",
             "import triton.language as tl",
             "",
-            "from hopfield_amem.kernels.triton.templates.arithmetic import expm1, log1p, power, sign, softplus, tanh",
+            "from hopfield_amem.kernels.triton.templates.arithmetic import expm1, gelu, log1p, power, sign, silu, softplus, tanh",
         ]
         return _headed(" · ".join(map(str, self.factors)), [*head, "", "", *("@triton.jit\n" + part for part in parts)])
 

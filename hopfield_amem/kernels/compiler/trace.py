@@ -98,7 +98,7 @@ def _clamp(x, low=None, high=None, min=None, max=None):
 def _gelu(x, approximate="none"):
     if approximate != "none":
         return x / 2 * (1 + F.tanh(sympy.sqrt(2 / sympy.pi) * (x + sympy.Float(0.044715, 17) * x**3)))
-    return x / 2 * (1 + F.erf(x * sympy.sqrt(2) / 2))
+    return F.gelu(x)
 
 
 def _divided(x, y, rounding_mode=None):
@@ -139,7 +139,7 @@ _BUILDERS: dict[str, Callable] = {
     "cos": F.cosine,
     "tanh": F.tanh,
     "sigmoid": F.sigmoid,
-    "silu": lambda x: x * F.sigmoid(x),
+    "silu": F.silu,
     "softplus": lambda x, beta=1, threshold=20: F.softplus(beta * x) / beta,
     "gelu": _gelu,
     "elu": lambda x, alpha=1, scale=1, input_scale=1: scale * F.where(F.greater(x, 0), x, alpha * F.expm1(input_scale * x)),

@@ -54,6 +54,10 @@ OPERATIONS: dict[str, Operation] = {
     "absolute": Operation("torch.abs({0})", "tl.abs({0})", (lambda x: F.sign(x),)),
     "sign": Operation("torch.sign({0})", "sign({0})", (None,)),
     "sigmoid": Operation("torch.sigmoid({0})", "tl.sigmoid({0})", (lambda x: F.sigmoid(x) * (1 - F.sigmoid(x)),)),
+    "silu": Operation("torch.nn.functional.silu({0})", "silu({0})", (lambda x: F.sigmoid(x) * (1 + x * (1 - F.sigmoid(x))),)),
+    "gelu": Operation(
+        "torch.nn.functional.gelu({0})", "gelu({0})", (lambda x: (1 + F.erf(x / sympy.sqrt(2))) / 2 + x * _bell(x / sympy.sqrt(2)) / (2 * sympy.sqrt(2)),)
+    ),
     "softplus": Operation("torch.nn.functional.softplus({0})", "softplus({0})", (lambda x: F.sigmoid(x),)),
     "tanh": Operation("torch.tanh({0})", "tanh({0})", (lambda x: 1 - F.tanh(x) ** 2,)),
     "log1p": Operation("torch.log1p({0})", "log1p({0})", (lambda x: 1 / (1 + x),)),
