@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,11 +22,6 @@ class Bounded:
         self.presence = as_amount(gates.presence, keys)
         self.origin = energy.similarity.origin(keys)
         self.keys = keys
-
-    @cached_property
-    def shifted(self) -> Tensor:
-        """The keys, seen from the origin."""
-        return self.keys if self.origin is None else self.keys - self.origin.to(self.keys.dtype)
 
     def stream(self, state: Tensor, values: Tensor | None, mass: bool = False, value: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         """``Σ p v`` (``Σ p ξ`` of shifted keys without values), Q where asked for, and ``Σ p`` (..., q, 1) where asked for."""

@@ -24,6 +24,7 @@ class Kernels(Bounded):
         if not isinstance(energy.beta, Tensor) and not 1e-30 < energy.beta < 1e30:
             raise ValueError(f"The triton backend computes in float32: β must lie between 1e-30 and 1e30, got {energy.beta:g}. Rescale the patterns instead.")
         super().__init__(energy, keys, gates)
+        self.shifted = keys if self.origin is None else keys - self.origin.to(keys.dtype)
 
     def stream(self, state: Tensor, values: Tensor | None, mass: bool = False, value: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
         if values is not None and values.shape[-1] > WIDEST:
