@@ -99,10 +99,7 @@ class Layout:
         return tensor.expand(*shape, *tensor.shape[-2:]).reshape(self._count(self.kept), *tensor.shape[-2:])
 
     def _count(self, dims: list[int]) -> int:
-        count = 1
-        for k in dims:
-            count *= self.lead[k]
-        return count
+        return math.prod([self.lead[k] for k in dims])
 
 
 def _padded(shape: torch.Size, length: int) -> list[int]:

@@ -91,7 +91,7 @@ class Compiled:
             folds.append(
                 "the scale β and log₂e join the exponent's multiply-add" + ("; the running maximum is taken on the raw product" if scores.plain else "")
             )
-            if scores.row_term != 0:
+            if self.drops_row_term:
                 folds.append(f"the row term {_written(scores.row_term)} cancels in the weights: dropped, and added back to Q")
         elif self.degree is not None and scores.plain:
             folds.append(f"F is homogeneous of degree {self.degree:g}: the scale β leaves the loop and multiplies the sums once")

@@ -7,7 +7,7 @@ The state of a query is ``top`` (largest score in log₂ units, exponentials onl
 import triton
 import triton.language as tl
 
-from .parts import BASELINE, LN2, RATIO, SOFTMAX, kept, matmul, paired, scored, seen, tile, vector
+from .parts import BASELINE, LN2, RATIO, SOFTMAX, in_reach, kept, matmul, of_rows, of_slots, paired, scored, seen, tile, unmasked, vector
 
 
 @triton.jit
@@ -29,16 +29,11 @@ def sweep(
             v = k
         else:
             v = tile(values, b, memory, j, slots, columns, SHAPE.slots, SHAPE.columns, SHAPE.padded, MASKED)
-        factor = scale
-        term = scale
-        if FOLD.slot_factor:
-            factor = vector(factors, member, j, slots, SHAPE.slots)
-        if FOLD.slot_term:
-            term = vector(terms, member, j, slots, SHAPE.slots)
+        slot = of_slots(factors, terms, member, j, slots, scale, FOLD, SHAPE.slots)
         pair = paired(q, k, MODE)
         s = pair
         if not RAW:
-            _, s = scored(pair, (scale, row_term), (factor, term), LEAF, FOLD)
+            _, s = scored(pair, (scale, row_term), slot, LEAF, FOLD)
         if GATED:
             ok, amount = seen(gate, b, h, rows, j, queries, slots, reach, SIGHT, MASKED, SHAPE.slots)
         if KIND == SOFTMAX:
@@ -124,12 +119,9 @@ def forward(
     member = member.to(tl.int64)
     rows = first + tl.arange(0, SHAPE.queries)
     q = tile(state, b, h, first, queries, width, SHAPE.queries, SHAPE.width, SHAPE.padded, True)
-    scale = vector(scales, member, first, queries, SHAPE.queries, 1.0)
-    row_term = scale
+    scale, row_term = of_rows(scales, row_terms, member, first, queries, FOLD, SHAPE.queries)
     level = scale
     tau = scale
-    if FOLD.row_term or not FOLD.affine:
-        row_term = vector(row_terms, member, first, queries, SHAPE.queries)
     if WANT.shifted:
         level = vector(levels, member, first, queries, SHAPE.queries)
         tau = vector(taus, member, first, queries, SHAPE.queries)
@@ -151,19 +143,11 @@ def forward(
         acc = tl.load(sums + cells[:, None] * columns + v[None, :], mask=both, other=0.0)
 
     RAW: tl.constexpr = KIND == SOFTMAX and FOLD.affine and FOLD.scaled and not (FOLD.slot_factor or FOLD.slot_term or FOLD.row_term or CARRY)
-    begin = 0
-    end = slots
-    if SIGHT.causal:
-        end = tl.minimum(slots, first + SHAPE.queries)
-        begin = tl.maximum(0, first - reach + 1) // SHAPE.slots * SHAPE.slots
+    begin, end = in_reach(first, slots, reach, SIGHT, SHAPE)
     share = tl.cdiv(tl.cdiv(tl.maximum(end - begin, 0), SHAPE.slots), splits) * SHAPE.slots
     begin = begin + split * share
     end = tl.minimum(end, begin + share)
-    plain = begin + tl.maximum(end - begin, 0) // SHAPE.slots * SHAPE.slots  # whole tiles, up to here
-    if SIGHT.causal:
-        plain = begin + tl.maximum(0, tl.minimum(plain, first) - begin) // SHAPE.slots * SHAPE.slots
-        if reach < tl.maximum(slots, queries):
-            plain = begin  # under a window every tile is masked
+    plain = unmasked(begin, end, first, queries, slots, reach, SIGHT, SHAPE)
     operands = (keys, values, gate, factors, terms)
     dims = (queries, slots, width, columns, b, h, h // group, member)
     carry = (top, total, mass, acc)

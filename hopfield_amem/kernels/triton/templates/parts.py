@@ -51,6 +51,50 @@ def vector(pointer, member, first, count, ROWS: tl.constexpr, other=0.0):
 
 
 @triton.jit
+def of_rows(scales, row_terms, member, first, queries, FOLD: tl.constexpr, ROWS: tl.constexpr):
+    """Scale and term of a block of queries; the scale stands in for a term that is not needed."""
+    scale = vector(scales, member, first, queries, ROWS, 1.0)
+    row_term = scale
+    if FOLD.row_term or not FOLD.affine:
+        row_term = vector(row_terms, member, first, queries, ROWS)
+    return scale, row_term
+
+
+@triton.jit
+def of_slots(factors, terms, member, first, slots, unused, FOLD: tl.constexpr, COLUMNS: tl.constexpr):
+    """Factor and term of a tile of slots; ``unused`` stands in for what is not needed."""
+    factor = unused
+    term = unused
+    if FOLD.slot_factor:
+        factor = vector(factors, member, first, slots, COLUMNS)
+    if FOLD.slot_term:
+        term = vector(terms, member, first, slots, COLUMNS)
+    return factor, term
+
+
+@triton.jit
+def in_reach(first, slots, reach, SIGHT: tl.constexpr, SHAPE: tl.constexpr):
+    """Begin and end of the slots that a block of queries may see; the begin is that of a tile."""
+    begin = 0
+    end = slots
+    if SIGHT.causal:
+        end = tl.minimum(slots, first + SHAPE.queries)
+        begin = tl.maximum(0, first - reach + 1) // SHAPE.slots * SHAPE.slots
+    return begin, end
+
+
+@triton.jit
+def unmasked(begin, end, first, queries, slots, reach, SIGHT: tl.constexpr, SHAPE: tl.constexpr):
+    """Where the tiles end that are whole and seen by every query of a block; under a window there is none."""
+    plain = begin + tl.maximum(end - begin, 0) // SHAPE.slots * SHAPE.slots
+    if SIGHT.causal:
+        plain = begin + tl.maximum(0, tl.minimum(plain, first) - begin) // SHAPE.slots * SHAPE.slots
+        if reach < tl.maximum(slots, queries):
+            plain = begin
+    return plain
+
+
+@triton.jit
 def paired(q, k, MODE: tl.constexpr):
     """x·ξ of every pair, or −‖x − ξ‖₁."""
     if MODE.pair == "distance":

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .parts import LN2, SOFTMAX, kept, matmul, paired, pulled, scored, seen, tile, vector
+from .parts import LN2, SOFTMAX, in_reach, kept, matmul, of_rows, of_slots, paired, pulled, scored, seen, tile, unmasked, vector
 from .rates import per_query, rated
 
 
@@ -25,12 +25,7 @@ def to_queries(
         v = k
         if GIVE.curved and not GIVE.tied:
             v = tile(values, b, memory, j, slots, columns, SHAPE.slots, SHAPE.columns, SHAPE.padded, MASKED)
-        factor = scale
-        term = scale
-        if FOLD.slot_factor:
-            factor = vector(factors, member, j, slots, SHAPE.slots)
-        if FOLD.slot_term:
-            term = vector(terms, member, j, slots, SHAPE.slots)
+        factor, term = of_slots(factors, terms, member, j, slots, scale, FOLD, SHAPE.slots)
         pair = paired(q, k, MODE)
         t, s = scored(pair, (scale, row_term), (factor, term), LEAF, FOLD)
         ok = True
@@ -78,22 +73,11 @@ def backward_queries(
     rows = first + tl.arange(0, QUERIES)
     q = tile(state, b, h, first, queries, width, SHAPE.queries, SHAPE.width, SHAPE.padded, True)
     grad = tile(grads, b, h, first, queries, columns, SHAPE.queries, SHAPE.columns, SHAPE.padded, True).to(q.dtype)
-    scale = vector(scales, member, first, queries, SHAPE.queries, 1.0)
-    row_term = scale
-    if FOLD.row_term or not FOLD.affine:
-        row_term = vector(row_terms, member, first, queries, SHAPE.queries)
+    scale, row_term = of_rows(scales, row_terms, member, first, queries, FOLD, SHAPE.queries)
     row = per_query(levels, taus, inverses, bases, offsets, member, first, queries, KIND, GIVE, SHAPE)
 
-    begin = 0
-    end = slots
-    if SIGHT.causal:
-        end = tl.minimum(slots, first + SHAPE.queries)
-        begin = tl.maximum(0, first - reach + 1) // SHAPE.slots * SHAPE.slots
-    plain = begin + tl.maximum(end - begin, 0) // SHAPE.slots * SHAPE.slots
-    if SIGHT.causal:
-        plain = begin + tl.maximum(0, tl.minimum(plain, first) - begin) // SHAPE.slots * SHAPE.slots
-        if reach < tl.maximum(slots, queries):
-            plain = begin
+    begin, end = in_reach(first, slots, reach, SIGHT, SHAPE)
+    plain = unmasked(begin, end, first, queries, slots, reach, SIGHT, SHAPE)
     operands = (keys, values, gate, factors, terms)
     dims = (queries, slots, width, columns, b, h, h // group, member)
     carry = (tl.zeros([QUERIES, WIDTH], tl.float32), tl.zeros([QUERIES], tl.float32), tl.zeros([QUERIES], tl.float32))

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .parts import LN2, SOFTMAX, kept, matmul, paired, pulled, scored, seen, tile, vector
+from .parts import LN2, SOFTMAX, kept, matmul, of_rows, of_slots, paired, pulled, scored, seen, tile, vector
 from .rates import per_query, rated
 
 
@@ -24,10 +24,7 @@ def to_slots(
         rows = i + tl.arange(0, SHAPE.queries)
         q = tile(state, b, h, i, queries, width, SHAPE.queries, SHAPE.width, SHAPE.padded, True)
         grad = tile(grads, b, h, i, queries, columns, SHAPE.queries, SHAPE.columns, SHAPE.padded, True).to(q.dtype)
-        scale = vector(scales, member, i, queries, SHAPE.queries, 1.0)
-        row_term = scale
-        if FOLD.row_term or not FOLD.affine:
-            row_term = vector(row_terms, member, i, queries, SHAPE.queries)
+        scale, row_term = of_rows(scales, row_terms, member, i, queries, FOLD, SHAPE.queries)
         row = per_query(levels, taus, inverses, bases, offsets, member, i, queries, KIND, GIVE, SHAPE)
         pair = paired(q, k, MODE)
         t, s = scored(pair, (scale, row_term), (factor, term), LEAF, FOLD)
@@ -104,12 +101,7 @@ def backward_slots(
     for g in range(0, group):
         h = of * group + g
         member = b * heads + h
-        factor = bend
-        term = bend
-        if FOLD.slot_factor:
-            factor = vector(factors, member, start, slots, SHAPE.slots)
-        if FOLD.slot_term:
-            term = vector(terms, member, start, slots, SHAPE.slots)
+        factor, term = of_slots(factors, terms, member, start, slots, bend, FOLD, SHAPE.slots)
         none = tl.zeros([SLOTS], tl.float32)
         vectors = (scales, row_terms, levels, taus, inverses, bases, offsets)
         dims = (queries, slots, width, columns, b, h, member)

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .arithmetic import expm1
-from .parts import paired, scored, seen, tile, vector
+from .parts import in_reach, of_rows, of_slots, paired, scored, seen, tile
 
 
 @triton.jit
@@ -12,7 +12,7 @@ def statistics(
     q, row, rows, at, operands, sizes, span, reach, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr, MODE: tl.constexpr,
     SHAPE: tl.constexpr, FIRST: tl.constexpr,
 ):  # fmt: skip
-    """Largest score and the log of its presence's sum (first pass), or Σ a F′ and Σ a F″ at level + τ."""
+    """Largest score (first pass), or Σ a F′ and Σ a F″ at level + τ."""
     keys, gate, factors, terms = operands
     scale, row_term = row
     level, tau = at
@@ -24,13 +24,8 @@ def statistics(
     bend = tl.zeros([QUERIES], tl.float32)
     for j in range(first, last, SHAPE.slots):
         k = tile(keys, b, memory, j, slots, width, SHAPE.slots, SHAPE.width, SHAPE.padded, True)
-        factor = scale
-        term = scale
-        if FOLD.slot_factor:
-            factor = vector(factors, member, j, slots, SHAPE.slots)
-        if FOLD.slot_term:
-            term = vector(terms, member, j, slots, SHAPE.slots)
-        _, s = scored(paired(q, k, MODE), (scale, row_term), (factor, term), LEAF, FOLD)
+        slot = of_slots(factors, terms, member, j, slots, scale, FOLD, SHAPE.slots)
+        _, s = scored(paired(q, k, MODE), (scale, row_term), slot, LEAF, FOLD)
         ok, amount = seen(gate, b, h, rows, j, queries, slots, reach, SIGHT, True, SHAPE.slots)
         if FIRST:
             top = tl.maximum(top, tl.max(tl.where(ok, s, -float("inf")), 1))
@@ -60,18 +55,10 @@ def threshold(
     QUERIES: tl.constexpr = SHAPE.queries
     rows = start + tl.arange(0, QUERIES)
     q = tile(state, b, h, start, queries, width, SHAPE.queries, SHAPE.width, SHAPE.padded, True)
-    scale = vector(scales, member, start, queries, SHAPE.queries, 1.0)
-    row_term = scale
-    if FOLD.row_term or not FOLD.affine:
-        row_term = vector(row_terms, member, start, queries, SHAPE.queries)
-    first = 0
-    last = slots
-    if SIGHT.causal:
-        last = tl.minimum(slots, start + SHAPE.queries)
-        first = tl.maximum(0, start - reach + 1) // SHAPE.slots * SHAPE.slots
+    row = of_rows(scales, row_terms, member, start, queries, FOLD, SHAPE.queries)
+    first, last = in_reach(start, slots, reach, SIGHT, SHAPE)
     operands = (keys, gate, factors, terms)
     dims = (queries, slots, width, b, h, h // group, member)
-    row = (scale, row_term)
     tau = tl.zeros([QUERIES], tl.float32)
     top, _, _ = statistics(q, row, rows, (tau, tau), operands, dims, (first, last), reach, LEAF, FOLD, SIGHT, MODE, SHAPE, True)
     alive = (top > -float("inf")) & (rows < queries)
