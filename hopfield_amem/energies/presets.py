@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from .activation import Gelu, Silu
 from .confinement import Hypercube
+from .memory import Memory
 from .read import ReadEnergy
 from .scaling import Log, Simplex, Sum
 from .separation import Epanechnikov, Exp, Power, RectifiedPower, Relu, Tsallis
 from .similarity import Dot, Euclidean
+from .write import Delta, Hebbian, ImplicitDelta, Ridge
 
 
 def log_sum_exp(beta: float = 1.0) -> ReadEnergy:
@@ -79,6 +81,55 @@ def silu_feed_forward(beta: float = 1.0) -> ReadEnergy:
     return ReadEnergy(Dot(), Silu(), Sum(), beta=beta)
 
 
+def retnet(beta: float = 1.0) -> Memory:
+    """``S ← γ_t S + k vᵀ``: RetNet (Sun et al. 2023, arXiv 2307.08621), Mamba-2 (Dao & Gu 2024, arXiv 2405.21060)."""
+    return Memory(linear_attention(beta), Hebbian(), decay="scalar")
+
+
+def gated_linear_attention(beta: float = 1.0) -> Memory:
+    """``S ← Diag(γ_t) S + k vᵀ``: GLA (Yang et al. 2023, arXiv 2312.06635), HGRN2, RWKV-6."""
+    return Memory(linear_attention(beta), Hebbian(), decay="channel")
+
+
+def delta_net(beta: float = 1.0) -> Memory:
+    """``S ← (I − b k kᵀ) S + b k vᵀ``: DeltaNet (Schlag et al. 2021, arXiv 2102.11174; Yang et al. 2024, arXiv 2406.06484)."""
+    return Memory(linear_attention(beta), Delta())
+
+
+def gated_delta_net(beta: float = 1.0) -> Memory:
+    """``S ← (I − b k kᵀ) γ_t S + b k vᵀ``: Gated DeltaNet (Yang et al. 2024, arXiv 2412.06464)."""
+    return Memory(linear_attention(beta), Delta(), decay="scalar")
+
+
+def kimi_delta_attention(beta: float = 1.0) -> Memory:
+    """``S ← (I − b k kᵀ) Diag(γ_t) S + b k vᵀ``: KDA (Kimi Linear 2025, arXiv 2510.26692)."""
+    return Memory(linear_attention(beta), Delta(), decay="channel")
+
+
+def longhorn(beta: float = 1.0) -> Memory:
+    """The delta rule with the implicit step ``b/(1 + b‖k‖²)`` (Longhorn, Liu et al. 2024, arXiv 2407.14207)."""
+    return Memory(linear_attention(beta), ImplicitDelta())
+
+
+def mesa_net(ridge: float = 1.0, beta: float = 1.0) -> Memory:
+    """``S_t = argmin_S Σ_i ½b_i‖S k_i − v_i‖² + ½λ‖S‖²``: MesaNet (von Oswald et al. 2025, arXiv 2506.05233); forgets where a decay is given."""
+    return Memory(linear_attention(beta), Ridge(ridge))
+
+
+def forgetting_attention(beta: float = 1.0) -> Memory:
+    """Softmax attention whose slots fade, ``exp(β q·k + Σ log γ)``: Forgetting Transformer (Lin et al. 2025, arXiv 2503.02130), ALiBi."""
+    return Memory(log_sum_exp(beta), Hebbian(), decay="scalar")
+
+
+def delta_former(beta: float = 1.0, prediction: ReadEnergy | None = None) -> Memory:
+    """``u_t = v_t − b Σ κ₁(k_t, k_i) u_i``, read by softmax: DeltaFormer (arXiv 2505.19488; NeurIPS 2025).
+
+    κ₁ is softmax as well (k·k) unless given: ``linear_attention()``, ``relu_feed_forward()``, ``ReadEnergy(Dot(), Rounded(2), Sum())``,
+    or ``ReadEnergy(Euclidean(), Exp(), Sum(), Quadratic(), β)``, which is ``exp(β(cos − 1))`` on unit keys.
+    """
+    return Memory(log_sum_exp(beta), Delta(), prediction)
+
+
 ENERGIES: dict[str, ReadEnergy] = {
     "log_sum_exp": log_sum_exp(2.0),
     "distance": distance(2.0),
@@ -95,3 +146,19 @@ ENERGIES: dict[str, ReadEnergy] = {
     "silu_feed_forward": silu_feed_forward(),
 }
 """One energy per preset, at a β that suits unit-variance patterns. Listing an energy here tests it on every backend."""
+
+MEMORIES: dict[str, Memory] = {
+    "retnet": retnet(),
+    "gated_linear_attention": gated_linear_attention(),
+    "delta_net": delta_net(),
+    "gated_delta_net": gated_delta_net(),
+    "kimi_delta_attention": kimi_delta_attention(),
+    "longhorn": longhorn(),
+    "mesa_net": mesa_net(),
+    "forgetting_attention": forgetting_attention(),
+    "delta_former": delta_former(),
+    "delta_former_linear": delta_former(prediction=linear_attention()),
+    "delta_epanechnikov": Memory(epanechnikov(0.1), Delta()),
+    "delta_entmax": Memory(entmax(1.5), Delta()),
+}
+"""One memory per cell whose write is causal. Every energy of ``ENERGIES`` is one more: alone it is written Hebbian."""

@@ -123,6 +123,33 @@ class Epanechnikov(Separation):
 
 
 @dataclass(frozen=True)
+class Rounded(Separation):
+    """``F(s) = max_r (r s − ½r²)`` over numbers r of so many decimals, whose slope is s rounded: a quadratic with a staircase for a slope.
+
+    Small overlaps between keys vanish, which keeps what is written exact (DeltaFormer's round kernel, arXiv 2505.19488, NeurIPS 2025).
+    Gradients pass through the rounding as if it were not there (straight-through), so the curvature is 1.
+    """
+
+    decimals: int = 2
+
+    def __post_init__(self):
+        require(isinstance(self.decimals, int) and self.decimals >= 0, f"Rounded needs a number of decimals ≥ 0, got {self.decimals!r}.")
+
+    def __call__(self, score: Tensor) -> Tensor:
+        rounded = self.slope(score.detach())
+        return rounded * score - 0.5 * rounded.square()
+
+    def slope(self, score: Tensor) -> Tensor:
+        return score + (score.round(decimals=self.decimals) - score).detach()
+
+    def curvature(self, score: Tensor) -> Tensor:
+        return torch.ones_like(score)
+
+    def formula(self, score: str) -> str:
+        return f"max_r [r({score}) − r²/2]"
+
+
+@dataclass(frozen=True)
 class Tsallis(Separation):
     """``F(s) = [1 + (α−1)s]₊^(α/(α−1)) / α``, the q-exponential; under ``Simplex`` its weights are α-entmax.
 

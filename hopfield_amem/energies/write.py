@@ -20,6 +20,10 @@ class WriteEnergy:
 
     slope: float | None = None
 
+    def step(self, rate: Tensor, stiffness: Tensor) -> Tensor:
+        """The rate at which a token erases what it is asked to erase at; ``stiffness`` is κ₁(k, k). (..., t), (..., t) -> (..., t)"""
+        return rate
+
     def __call__(self, prediction: Tensor, value: Tensor) -> Tensor:  # (..., v), (..., v) -> (...)
         raise NotImplementedError
 
@@ -52,6 +56,20 @@ class Delta(WriteEnergy):
 
     def __str__(self) -> str:
         return "½‖ŷ − v‖²"
+
+
+@dataclass(frozen=True)
+class ImplicitDelta(Delta):
+    """The exact minimiser of ``½‖S′ − S‖² + ½b‖S′φ(k) − v‖²``: a Delta step of rate ``b/(1 + b κ(k, k))``, stable at every b ≥ 0.
+
+    Longhorn (Liu et al. 2024, arXiv 2407.14207).
+    """
+
+    def step(self, rate, stiffness):
+        return rate / (1 + rate * stiffness)
+
+    def __str__(self) -> str:
+        return "½‖ŷ − v‖², minimised with ½‖S′ − S‖²/b"
 
 
 @dataclass(frozen=True)
@@ -90,7 +108,7 @@ def as_write_energy(write: WriteEnergy | Callable[[Tensor, Tensor], Tensor]) -> 
     if isinstance(write, WriteEnergy):
         return write
     if not callable(write):
-        raise ValueError(f"A write energy is Hebbian(), Delta(), Ridge(λ) or a function loss(prediction, value), got {write!r}.")
+        raise ValueError(f"A write energy is Hebbian(), Delta(), ImplicitDelta(), Ridge(λ) or a function loss(prediction, value), got {write!r}.")
     probe = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3)
     loss = write(probe, probe.flip(0))
     if not isinstance(loss, Tensor) or loss.shape != (2,):

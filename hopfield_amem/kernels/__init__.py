@@ -1,5 +1,7 @@
-"""HOW FAST: the same numbers at several speeds. ``retrieve`` is the door; ``explain`` says which path it takes."""
+"""HOW FAST: the same numbers at several speeds. ``retrieve`` and ``associate`` are the doors; ``explain`` says which path they take."""
 
+from .associate import associate
+from .association.tokens import MatrixState, RidgeState, SlotState, State
 from .bounded import Bounded
 from .explain import Explanation, explain
 from .nearest import nearest
@@ -7,4 +9,7 @@ from .reference import Reference
 from .retrieve import computation, engine, full_precision, retrieve
 from .streaming import Streamed
 
-__all__ = ["Bounded", "Explanation", "Reference", "Streamed", "computation", "engine", "explain", "full_precision", "nearest", "retrieve"]
+__all__ = [
+    "Bounded", "Explanation", "MatrixState", "Reference", "RidgeState", "SlotState", "State", "Streamed", "associate", "computation", "engine", "explain",
+    "full_precision", "nearest", "retrieve",
+]  # fmt: skip

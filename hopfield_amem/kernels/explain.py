@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..energies import Custom, Elementwise, Invariant, Manhattan, Memory, ReadEnergy
 from . import fused
+from .association.tokens import constant
 
 if TYPE_CHECKING:
     from .compiler import Compiled
@@ -44,12 +45,15 @@ class Explanation:
 
 
 def explain(energy: ReadEnergy | Memory, query: Tensor, keys: Tensor, *, backend: str = "auto") -> Explanation:
-    """Say which backend ``retrieve`` takes for these tensors and why; for "triton" also the energy's class, folds and leaf source.
+    """Say which backend ``retrieve``, or for a ``Memory`` ``associate``, takes for these tensors and why; for "triton" also the energy's class, folds
+    and leaf source.
 
     Raises:
         ValueError: an unknown backend, or one that cannot serve this energy or these tensors.
     """
-    spec = energy.read if isinstance(energy, Memory) else energy
+    if isinstance(energy, Memory):
+        return _explained_writing(energy, query, keys, backend)
+    spec = energy
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"Unknown backend {backend!r}. There are {', '.join(BACKENDS)}, and auto, which chooses.")
     if backend == "reference":
@@ -79,6 +83,53 @@ def explain(energy: ReadEnergy | Memory, query: Tensor, keys: Tensor, *, backend
         reason = "the weights are exp(β S − Q) of an inner product, which torch's fused attention computes exactly (a fractional presence takes tiles)"
         return Explanation("chunked", "torch fused attention", asked + reason)
     return Explanation("chunked", "streamed tiles", f"{asked}{scores:,} scores are streamed in tiles, forward and backward")
+
+
+def _explained_writing(memory: Memory, query: Tensor, keys: Tensor, backend: str) -> Explanation:
+    """Which path writes and reads token by token.
+
+    Raises:
+        ValueError: an unknown backend, or one that cannot serve this memory or these tensors.
+    """
+    if backend not in ("auto", "recurrent", *BACKENDS):
+        raise ValueError(f"Unknown backend {backend!r}. There are recurrent, {', '.join(BACKENDS)}, and auto, which chooses.")
+    if memory.slope is None:
+        if backend not in ("auto", "recurrent"):
+            raise ValueError(f"The write loss {memory.write} is not quadratic: it has no matrix form and runs token by token. Use backend='recurrent'.")
+        return Explanation("recurrent", "token by token", "the write loss is not quadratic, so that no triangular system solves it")
+    if backend in ("reference", "recurrent"):
+        return Explanation(backend, {"reference": "full matrices", "recurrent": "token by token"}[backend], "asked for by name")
+    if any(_learned(energy, query, keys) for energy in (memory.read, memory.predictor)):
+        if backend == "auto":
+            return Explanation("reference", "full matrices", "a function of this memory holds learned parameters, whose gradient only full matrices give")
+        raise ValueError(f"The {backend} backend would give no gradient to the parameters inside this memory's own functions. Use backend='reference'.")
+    tokens, asked = keys.shape[-2], "asked for by name; " if backend != "auto" else ""
+    if backend == "triton" or (backend == "auto" and query.device.type == "cuda"):
+        try:
+            return _explained_written_kernels(memory, query, f"{asked}{tokens:,} tokens")
+        except ValueError as error:
+            if backend == "triton":
+                raise
+            asked = f"no kernel serves this ({error}); "
+    if backend == "auto" and tokens == 1:
+        return Explanation("recurrent", "token by token", f"{asked}there is one token")
+    scores = math.prod(torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])) * tokens**2
+    if backend == "auto" and scores <= SMALL:
+        return Explanation("reference", "full matrices", f"{asked}{scores:,} scores fit in cache, where full matrices are fastest")
+    if constant(memory):
+        return Explanation(
+            "chunked", "chunks of a matrix state", f"{asked}everything is linear in the keys: {tokens:,} tokens pass through a state of constant size"
+        )
+    return Explanation("chunked", "blocked triangular solve", f"{asked}{tokens:,} tokens are written in blocks, each solved against all before it")
+
+
+def _explained_written_kernels(memory: Memory, query: Tensor, reason: str) -> Explanation:
+    """What the kernels make of a memory.
+
+    Raises:
+        ValueError: a memory or tensors that they do not serve.
+    """
+    raise ValueError("The triton backend does not write memories yet. Use backend='chunked'.")
 
 
 def _explained_kernels(energy: ReadEnergy, query: Tensor, reason: str) -> Explanation:

@@ -1,0 +1,114 @@
+"""The definition of a memory that is written token by token: every matrix in full."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...energies import Memory, ReadEnergy, Ridge
+from .tokens import MatrixState, RidgeState, SlotState, State, Tokens, after, scaled
+
+
+def reference(tokens: Tokens) -> tuple[Tensor, State]:
+    """What every other path must equal: ``u = a v − b κ₁ u``, a triangular system, and ``o = κ₂ u``."""
+    if isinstance(tokens.memory.write, Ridge):
+        return ridge(tokens)
+    read, predictor, old, ago = tokens.memory.read, tokens.memory.predictor, tokens.cached, _ago(tokens)
+    target = scaled(tokens.write_rate, tokens.values)
+    written = target = target.expand(*tokens.lead, *target.shape[-2:])
+    if tokens.memory.slope:
+        weights = _weights(tokens, predictor, tokens.at, ago > 0)
+        known = _recalled(tokens, predictor, tokens.at, weights[..., :old])
+        written = solve(scaled(tokens.erase_rate, weights[..., old:]), target - scaled(tokens.erase_rate, known))
+    slots = after(tokens.state.written, written) if old else written  # type: ignore[union-attr]
+    weights = _weights(tokens, read, tokens.query, ago >= 0)
+    output = weights[..., old:] @ written + _recalled(tokens, read, tokens.query, weights[..., :old])
+    return output, _final(tokens, written) if tokens.constant else tokens.grown(slots)
+
+
+def solve(system: Tensor, target: Tensor) -> Tensor:
+    """``u`` of ``u + A u = r`` with A strictly lower triangular. (..., t, t), (..., t, v) -> (..., t, v)"""
+    eye = torch.eye(system.shape[-1], dtype=system.dtype, device=system.device)
+    return torch.linalg.solve_triangular(eye + system.tril(-1), target, upper=False, unitriangular=True)
+
+
+def average(energy: ReadEnergy, weights: Tensor) -> Tensor:
+    """Weights divided by their sum, where the state of the energy is free; 0 where nothing is read."""
+    if not energy.divides:
+        return weights
+    mass = weights.sum(-1, keepdim=True)
+    return torch.where(mass == 0, 0.0, weights / torch.where(mass == 0, 1.0, mass))
+
+
+def _ago(tokens: Tokens) -> Tensor:
+    """How many tokens before token i slot j was written, (t, c + t)."""
+    rows, slots = (torch.arange(n, device=tokens.keys.device) for n in (tokens.length, tokens.cached + tokens.length))
+    return rows.unsqueeze(-1) + tokens.cached - slots
+
+
+def _weights(tokens: Tokens, energy: ReadEnergy, query: Tensor, seen: Tensor) -> Tensor:
+    """Weights of all slots, each with what is left of it; (..., t, c + t)."""
+    if tokens.per_channel:
+        left = tokens.left
+        faded = _faded(left.unsqueeze(-2), left.unsqueeze(-3), seen.unsqueeze(-1))  # type: ignore[union-attr]
+        return energy.inverse_temperature(2, query) * torch.einsum("...id,...jd,...ijd->...ij", query, tokens.keys, faded)
+    there, levels = tokens.present(), tokens.levels()
+    seen = seen if there is None else seen & there.unsqueeze(-2)
+    if levels is not None:
+        seen = _faded(levels[..., tokens.cached :].unsqueeze(-1), levels.unsqueeze(-2), seen).to(query.dtype)
+    return average(energy, energy.weights(query, tokens.slots, presence=seen))
+
+
+def _faded(now: Tensor, then: Tensor, seen: Tensor) -> Tensor:
+    """``exp(G_i − G_j)`` where slot j is seen, else 0; masked before the exponential, which would overflow."""
+    return torch.where(seen, now - then, -math.inf).exp()
+
+
+def _recalled(tokens: Tokens, energy: ReadEnergy, query: Tensor, weights: Tensor) -> Tensor:
+    """What was there before the first token answers: slots at these weights, or a matrix."""
+    if isinstance(tokens.state, SlotState):
+        return weights @ tokens.state.written
+    if not isinstance(tokens.state, MatrixState):
+        return tokens.values.new_zeros(())
+    query = query if tokens.left is None else query * tokens.left.exp()
+    return energy.inverse_temperature(2, query) * (query @ tokens.state.memory)
+
+
+def _final(tokens: Tokens, written: Tensor) -> MatrixState:
+    """``Σ_j Diag(γ) k_jᵀ u_j``, with what is left of the matrix before."""
+    keys, left = tokens.keys, tokens.left
+    if left is not None:
+        keys = keys * (left[..., -1:, :] - left).exp()
+    memory = keys.mT @ written
+    if not isinstance(tokens.state, MatrixState):
+        return MatrixState(memory)
+    return MatrixState(memory + (tokens.state.memory if left is None else left[..., -1:, :].exp().mT * tokens.state.memory))
+
+
+def ridge(tokens: Tokens) -> tuple[Tensor, RidgeState]:
+    """``o_t = q (H_t + λ)⁻¹ G_t`` with ``H_t = Σ γ b k kᵀ`` and ``G_t = Σ γ b k vᵀ``, solved anew for every token."""
+    query, keys = (rooted(tokens.memory.read, t) for t in (tokens.query, tokens.keys))
+    level = tokens.keys.new_zeros(tokens.length) if tokens.left is None else tokens.left.squeeze(-1)
+    amounts = _faded(level.unsqueeze(-1), level.unsqueeze(-2), _ago(tokens) >= 0)
+    weighted = scaled(tokens.write_rate, keys)
+    covariance = torch.einsum("...ij,...jc,...je->...ice", amounts, weighted, keys)
+    memory = torch.einsum("...ij,...jc,...jv->...icv", amounts, weighted, tokens.values)
+    if isinstance(tokens.state, RidgeState):
+        left = level.exp()[..., None, None]
+        covariance = covariance + left * tokens.state.covariance.unsqueeze(-3)
+        memory = memory + left * tokens.state.memory.unsqueeze(-3)
+    found = regressed(tokens.memory, covariance, query.unsqueeze(-1))
+    return (found.mT @ memory).squeeze(-2), RidgeState(covariance[..., -1, :, :], memory[..., -1, :, :])
+
+
+def rooted(energy: ReadEnergy, rows: Tensor) -> Tensor:
+    """Rows times √β: with the kernel ``β k·k`` a ridge regression is one on these features."""
+    return rows * energy.inverse_temperature(2, rows) ** 0.5
+
+
+def regressed(memory: Memory, covariance: Tensor, query: Tensor) -> Tensor:
+    """``(H + λ)⁻¹ q``. (..., d, d), (..., d, 1) -> (..., d, 1)"""
+    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    return torch.cholesky_solve(query, torch.linalg.cholesky(covariance + memory.write.penalty * eye))  # type: ignore[union-attr]
