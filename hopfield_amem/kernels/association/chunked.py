@@ -1,5 +1,122 @@
-"""Bounded memory: chunks of a matrix state, or blocks of a triangular system. To come."""
+"""Memories written token by token in bounded memory: which operators write, and which read what was written."""
 
-from .reference import reference as chunked
+from __future__ import annotations
 
-kernels = chunked
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...energies import ReadEnergy, Ridge
+from ...energies.memory import is_linear
+from .. import fused
+from ..differentiable import differentiable
+from ..retrieve import retrieve
+from . import linear, operators, ridge  # noqa: F401  they register what ``Engines`` names
+from .folding import Folding
+from .reference import rooted
+from .tokens import MatrixState, RidgeState, SlotState, State, Tokens, after, scaled
+
+LONG = 2 * linear.CHUNK  # from here on a linear write is faster through a matrix than through all slots
+
+
+class Engines(NamedTuple):
+    """Names of the families of operators: of a state of constant size, of writing slots, of reading them."""
+
+    linear: str
+    written: str
+    recalled: str
+
+
+TILES = Engines("linear", "written", "recalled")
+
+
+def chunked(tokens: Tokens, engines: Engines = TILES) -> tuple[Tensor, State]:
+    """Extra memory O(t · d + t · block): no matrix of tokens × tokens."""
+    folding = Folding(tokens)
+    if isinstance(tokens.memory.write, Ridge):
+        return _ridge(tokens, folding, engines)
+    if tokens.constant:
+        output, final, _ = _linear(tokens, folding, engines, tokens.state, tokens.query)
+        return folding.answers(output), MatrixState(folding.unfolded(final))
+    written = _written(tokens, folding, engines)
+    slots = after(tokens.state.written, written) if tokens.cached else written  # type: ignore[union-attr]
+    return _recalled(tokens, folding, engines, slots), tokens.grown(slots)
+
+
+def _linear(tokens: Tokens, folding: Folding, engines: Engines, state: State | None, query: Tensor | None):
+    """Output, final matrix and u of a memory whose write is linear in the keys; folded."""
+    if query is not None:
+        query = folding.queries(tokens.memory.read.inverse_temperature(2, query) * query)
+    keys, values, erase, decay = (folding.folded(t) for t in (tokens.keys, tokens.values, tokens.erase, tokens.decay))
+    matrix = None if state is None else folding.folded(state[0].to(tokens.values.dtype))
+    rate = _squeezed(folding, tokens.erase_rate)
+    if tokens.memory.slope:
+        beta = _beta(tokens.memory.predictor, keys, folding.memory, folding)
+        rate = beta.unsqueeze(-1).expand(*beta.shape, tokens.length) if rate is None else beta.unsqueeze(-1) * rate
+    given = (query, keys, values, _squeezed(folding, tokens.write_rate), rate if tokens.memory.slope else None, erase, decay, matrix)
+    return differentiable(engines.linear, (), *given)[:3]
+
+
+def _written(tokens: Tokens, folding: Folding, engines: Engines) -> Tensor:
+    """u of the tokens, (..., t, v)"""
+    if not tokens.memory.slope:
+        target = scaled(tokens.write_rate, tokens.values)
+        return target.expand(*tokens.lead, *target.shape[-2:])
+    energy = tokens.memory.predictor
+    if is_linear(energy) and tokens.length > LONG:
+        return folding.unfolded(_linear(tokens, folding, engines, _matrix(tokens), None)[2])
+    erase, keys, values = (folding.folded(t) for t in (tokens.at, tokens.slots, tokens.values))
+    cached = folding.folded(tokens.state.written.to(tokens.values.dtype)) if tokens.cached else None  # type: ignore[union-attr]
+    rates = (_squeezed(folding, rate) for rate in (tokens.write_rate, tokens.erase_rate))
+    gates = folding.flat(tokens.levels()), folding.flat(tokens.present()), _beta(energy, keys, folding.memory, folding)
+    return folding.unfolded(differentiable(engines.written, (energy.name, energy.divides), erase, keys, values, *rates, cached, *gates)[0])
+
+
+def _recalled(tokens: Tokens, folding: Folding, engines: Engines, slots: Tensor) -> Tensor:
+    """What the queries read, (..., t, v)"""
+    energy, levels, present = tokens.memory.read, tokens.levels(), tokens.present()
+    if engines is TILES and fused.AVAILABLE and fused.suits(energy) and levels is None and present is None and not tokens.cached:
+        return retrieve(energy, tokens.query, tokens.keys, slots, causal=True, backend="chunked")
+    query, keys, held = folding.queries(tokens.query), folding.folded(tokens.slots), folding.folded(slots)
+    gates = folding.flat(levels), folding.flat(present), _beta(energy, query, folding.full, folding)
+    return folding.answers(differentiable(engines.recalled, (energy.name, energy.divides), query, keys, held, *gates)[0])
+
+
+def _ridge(tokens: Tokens, folding: Folding, engines: Engines) -> tuple[Tensor, RidgeState]:
+    """``o = q* G`` with ``q* = (H + λ)⁻¹ q``: a linear memory read by preconditioned queries."""
+    energy, decay = tokens.memory.read, folding.folded(tokens.decay)
+    query, keys, values = folding.queries(rooted(energy, tokens.query)), folding.folded(rooted(energy, tokens.keys)), folding.folded(tokens.values)
+    weight = _squeezed(folding, tokens.write_rate)
+    before = [folding.folded(t.to(values.dtype)) for t in tokens.state] if isinstance(tokens.state, RidgeState) else [None, None]  # type: ignore[union-attr]
+    found, covariance = differentiable("ridge", (tokens.memory.write.penalty,), query, keys, weight, decay, before[0])[:2]  # type: ignore[union-attr]
+    output, memory, _ = differentiable(engines.linear, (), found.to(query.dtype), keys, values, weight, None, None, decay, before[1])[:3]
+    return folding.answers(output), RidgeState(folding.unfolded(covariance), folding.unfolded(memory))
+
+
+def _matrix(tokens: Tokens) -> MatrixState | None:
+    """The slots of a state as a matrix, ``Σ_j (what is left) k_jᵀ u_j``."""
+    if not isinstance(tokens.state, SlotState):
+        return None
+    keys, written, level, there = tokens.state
+    keys = keys if level is None else keys * level.exp().unsqueeze(-1)
+    keys = keys if there is None else keys * there.unsqueeze(-1)
+    return MatrixState(keys.mT.to(written.dtype) @ written)
+
+
+def _squeezed(folding: Folding, rate: Tensor | None) -> Tensor | None:
+    """(..., t or 1, 1) -> (b, h, t)"""
+    return None if rate is None else folding.flat(rate.squeeze(-1))
+
+
+def _beta(energy: ReadEnergy, like: Tensor, lead, folding: Folding) -> Tensor:
+    """The inverse temperature of every head, (b, h) or of queries (b, h · g)"""
+    exact = torch.promote_types(like.dtype, torch.float32)
+    beta = torch.as_tensor(energy.beta, dtype=exact, device=like.device)[..., None, None]
+    beta = folding.folded(beta.expand(*lead, 1, 1)) if lead is folding.memory else folding.queries(beta)
+    return beta.squeeze(-1).squeeze(-1)  # type: ignore[union-attr]
+
+
+def kernels(tokens: Tokens) -> tuple[Tensor, State]:
+    """The same by Triton kernels."""
+    raise NotImplementedError

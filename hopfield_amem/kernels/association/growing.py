@@ -1,0 +1,202 @@
+"""Memories whose state grows, in blocks of tokens: every block sees all slots up to its end, so that any read energy serves.
+
+    u_t = a_t v_t − b_t Σ_{j<t} κ₁(w_t, k_j) u_j            written: a triangular system, solved block by block
+    o_t = Σ_{j≤t} κ₂(q_t, k_j) u_j                          read
+
+F of slot j is multiplied by ``exp(G_t − G_j)``, what is left of it. Only the weights of one block, (block, slots), are alive at once: forward they are
+used up, backward they are made again (DeltaFormer's chunkwise algorithm, arXiv 2505.19488 appendix D.3, for any weights).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...energies import Dot, Exp, Log, Sum
+from ...energies.derivative import vjp
+from ...energies.registry import Factors
+from ...energies.scaling import has_null_slot
+from .reference import solve
+
+ROWS = 128  # tokens of a block
+ELEMENTS = 2**22  # weights alive at once
+
+Gradients = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor]  # of x, keys, level of rows, level of slots, β
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The slots of some memories: keys (m, 1, n, d), levels and presence (m, n); and how rows weigh them, β (m, g)."""
+
+    factors: Factors
+    divides: bool
+    keys: Tensor
+    level: Tensor | None
+    presence: Tensor | None
+    beta: Tensor
+
+    def weights(self, x: Tensor, first: int, strict: bool) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+        """Weights (m, g, rows, end) of the slots up to each row's own (without it if ``strict``), and the map from their gradient to those of
+        x (m, g, rows, d), keys, levels and β. The first row's own slot is ``first``."""
+        rows, end = x.shape[2], first + x.shape[2]
+        row = torch.arange(first, end, device=x.device).unsqueeze(-1)
+        slot = torch.arange(end, device=x.device)
+        seen = slot < row if strict else slot <= row
+        if self.presence is not None:
+            seen = seen & self.presence[:, None, None, :end]
+        keys = self.keys[:, :, :end]
+        levels = (None, None) if self.level is None else (self.level[:, first:end], self.level[:, :end])
+        if self._softmax and rows:
+            return self._soft(x, keys, levels, seen)
+
+        def run(x, keys, beta, *levels):
+            return weighed(self.factors, self.divides, beta[..., None, None] * self.factors.similarity(x, keys), amounts(seen, *levels, like=x))
+
+        weights, pullback = vjp(run, x, keys, self.beta, *(t for t in levels if t is not None))
+
+        def pulled(grad: Tensor) -> Gradients:
+            d_x, d_keys, d_beta, *d_levels = pullback(grad)
+            return d_x, d_keys, *(d_levels or (None, None)), d_beta  # type: ignore[return-value]
+
+        return weights, pulled
+
+    @property
+    def _softmax(self) -> bool:
+        similarity, separation, scaling = self.factors
+        return similarity == Dot() and isinstance(separation, Exp) and isinstance(scaling, Log) and not self.divides
+
+    def _soft(self, x: Tensor, keys: Tensor, levels: tuple[Tensor | None, Tensor | None], seen: Tensor) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+        """Softmax with its derivative written out: ``dS = P ∘ (dP − Σ P dP)``."""
+        beta = self.beta[..., None, None]
+        weights = torch.matmul(beta * x, keys.mT)
+        here, there = levels
+        if here is not None and there is not None:
+            weights = weights + (here.unsqueeze(-1) - there.unsqueeze(-2)).unsqueeze(1).to(weights.dtype)
+        weights = weights.masked_fill_(~seen, -math.inf)
+        top = weights.amax(-1, keepdim=True)
+        top = top.clamp_min_(0.0) if has_null_slot(self.factors.scaling) else top.masked_fill_(top == -math.inf, 0.0)
+        weights = weights.sub_(top).exp_()
+        total = weights.sum(-1, keepdim=True)
+        total = total + torch.exp(-top) if has_null_slot(self.factors.scaling) else total.masked_fill_(total == 0, 1.0)
+        weights = weights.div_(total)
+
+        def pulled(grad: Tensor) -> Gradients:
+            d_score = grad.sub((weights * grad).sum(-1, keepdim=True)).mul_(weights)
+            d_x = d_score @ keys
+            d_keys = (d_score.mT @ (beta * x)).sum(1, keepdim=True)
+            moved = (None, None) if here is None else (d_score.sum((1, 3)).to(here.dtype), -d_score.sum((1, 2)).to(here.dtype))
+            return beta * d_x, d_keys, *moved, (d_x * x).sum((2, 3))  # type: ignore[return-value]
+
+        return weights, pulled
+
+
+def amounts(seen: Tensor, *levels: Tensor, like: Tensor) -> Tensor:
+    """What is left of every slot: ``exp(G_i − G_j)`` where it is seen, masked before the exponential."""
+    if not levels:
+        return seen
+    here, there = levels
+    return torch.where(seen, (here.unsqueeze(-1) - there.unsqueeze(-2)).unsqueeze(1), -math.inf).exp().to(like.dtype)
+
+
+def weighed(factors: Factors, divides: bool, score: Tensor, present: Tensor) -> Tensor:
+    """Weights of scores; where the state is free they are divided by their sum, and any normaliser before that cancels."""
+    if not divides:
+        return factors.scaling.weights(factors.separation, score, present)
+    slope = Sum().weights(factors.separation, score, present)
+    mass = slope.sum(-1, keepdim=True)
+    return torch.where(mass == 0, 0.0, slope / torch.where(mass == 0, 1.0, mass))
+
+
+def blocks(members: int, groups: int, first: int, tokens: int) -> Iterator[tuple[slice, slice]]:
+    """Memories and tokens whose weights fit the budget."""
+    together = max(1, ELEMENTS // max(1, groups * ROWS * (first + tokens)))
+    for m in range(0, members, together):
+        for i in range(0, tokens, ROWS):
+            yield slice(m, min(m + together, members)), slice(i, min(i + ROWS, tokens))
+
+
+def write(x: Tensor, slots: Slots, target: Tensor, rate: Tensor | None, cached: Tensor | None) -> Tensor:
+    """``u`` of the tokens: x (m, 1, t, d), target a v (m, t, v), rate b (m, t, 1), cached u (m, c, v)."""
+    first = 0 if cached is None else cached.shape[1]
+    held = target.new_empty(target.shape[0], first + target.shape[1], target.shape[2])
+    if cached is not None:
+        held[:, :first] = cached
+    for m, i in blocks(target.shape[0], 1, first, target.shape[1]):
+        begin, end = first + i.start, first + i.stop
+        weights = _some(slots, m).weights(x[m, :, i], begin, True)[0][:, 0]
+        known = weights[..., :begin] @ held[m, :begin]
+        known, system = (known, weights[..., begin:]) if rate is None else (rate[m, i] * known, rate[m, i] * weights[..., begin:])
+        held[m, begin:end] = solve(system, target[m, i] - known)
+    return held[:, first:].clone()
+
+
+def write_backward(x: Tensor, slots: Slots, held: Tensor, rate: Tensor | None, d_written: Tensor):
+    """Gradients of x, slots (keys, levels, β), target, rate and cached u; ``held`` is u of all slots."""
+    first = held.shape[1] - d_written.shape[1]
+    d_held = torch.cat([d_written.new_zeros(held.shape[0], first, held.shape[2]), d_written], 1)
+    grads = _Gradients(x, slots)
+    d_rate = None if rate is None else torch.zeros_like(rate)
+    for m, i in reversed(list(blocks(d_written.shape[0], 1, first, d_written.shape[1]))):
+        begin, end = first + i.start, first + i.stop
+        weights, pullback = _some(slots, m).weights(x[m, :, i], begin, True)
+        weights = weights[:, 0]
+        system = weights[..., begin:] if rate is None else rate[m, i] * weights[..., begin:]
+        eye = torch.eye(end - begin, dtype=system.dtype, device=system.device)
+        pull = torch.linalg.solve_triangular((eye + system.tril(-1)).mT, d_held[m, begin:end], upper=True, unitriangular=True)
+        d_held[m, begin:end] = pull
+        if d_rate is not None:
+            d_rate[m, i] = -(pull * (weights @ held[m, :end])).sum(-1, keepdim=True)
+        pull = pull if rate is None else rate[m, i] * pull
+        d_held[m, :begin] -= weights[..., :begin].mT @ pull
+        grads.add(m, i, begin, pullback((-pull @ held[m, :end].mT).unsqueeze(1)))
+    return grads, d_held[:, first:].clone(), d_rate, d_held[:, :first].clone()
+
+
+def read(x: Tensor, slots: Slots, held: Tensor) -> Tensor:
+    """``o`` of the tokens: x (m, g, t, d), u of all slots (m, n, v) -> (m, g, t, v)"""
+    first = held.shape[1] - x.shape[2]
+    output = held.new_empty(*x.shape[:3], held.shape[2])
+    for m, i in blocks(x.shape[0], x.shape[1], first, x.shape[2]):
+        output[m, :, i] = _some(slots, m).weights(x[m, :, i], first + i.start, False)[0] @ held[m, None, : first + i.stop]
+    return output
+
+
+def read_backward(x: Tensor, slots: Slots, held: Tensor, d_output: Tensor):
+    """Gradients of x, slots (keys, levels, β) and u."""
+    first = held.shape[1] - x.shape[2]
+    grads, d_held = _Gradients(x, slots), torch.zeros_like(held)
+    for m, i in blocks(x.shape[0], x.shape[1], first, x.shape[2]):
+        end = first + i.stop
+        weights, pullback = _some(slots, m).weights(x[m, :, i], first + i.start, False)
+        d_held[m, :end] += (weights.mT @ d_output[m, :, i]).sum(1)
+        grads.add(m, i, first + i.start, pullback(d_output[m, :, i] @ held[m, None, :end].mT))
+    return grads, d_held
+
+
+class _Gradients:
+    """Sums of what the blocks give."""
+
+    def __init__(self, x: Tensor, slots: Slots):
+        self.x, self.keys, self.beta = torch.zeros_like(x), torch.zeros_like(slots.keys), torch.zeros_like(slots.beta)
+        self.level = None if slots.level is None else torch.zeros_like(slots.level)
+
+    def add(self, m: slice, i: slice, begin: int, grads: Gradients) -> None:
+        d_x, d_keys, d_here, d_there, d_beta = grads
+        end = begin + d_x.shape[2]
+        self.x[m, :, i] += d_x
+        self.keys[m, :, :end] += d_keys
+        self.beta[m] += d_beta
+        if self.level is not None and d_here is not None and d_there is not None:
+            self.level[m, begin:end] += d_here
+            self.level[m, :end] += d_there
+
+
+def _some(slots: Slots, m: slice) -> Slots:
+    def some(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor[m]
+
+    return Slots(slots.factors, slots.divides, slots.keys[m], some(slots.level), some(slots.presence), slots.beta[m])

@@ -1,0 +1,311 @@
+"""Memories with a matrix for a state, in chunks (the WY form): within a chunk a triangular system, from chunk to chunk the state.
+
+    S ← Diag(γ) S,   u = a v − b w S,   S ← S + kᵀ u,   o = q S
+
+Over a chunk with levels ``G`` (sums of log γ from its start) and ``D_ij = exp(G_i − G_j)``, this is (Yang et al. 2024, arXiv 2406.06484, 2412.06464)
+
+    (I + A) u = a V − b (w e^G) S,    A = b (w kᵀ ∘ D) strictly below the diagonal
+    o = (q e^G) S + (q kᵀ ∘ D) u,     S ← e^{G_C} S + (k e^{G_C − G})ᵀ u
+
+All chunks are prepared at once; only ``u`` and S walk from chunk to chunk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...energies.derivative import vjp
+from ..differentiable import FAMILIES, Family
+from .reference import solve
+
+CHUNK, BLOCK = 64, 16
+SEGMENT = 2**16  # tokens of all heads that are prepared together, which bounds what is alive at once
+
+
+class Prepared(NamedTuple):
+    """What a chunk contributes whatever state it meets. (m, n, c, ·); queries (m, g, n, c, ·)"""
+
+    target: Tensor  # (I + A)⁻¹ a V
+    erased: Tensor | None  # (I + A)⁻¹ b w e^G
+    query: Tensor | None  # q e^G
+    within: Tensor | None  # q kᵀ ∘ D
+    keys: Tensor  # k e^{G_C − G}
+    left: Tensor | None  # e^{G_C}, (m, n, 1 or d, 1)
+
+
+def prepared(query: Tensor | None, keys: Tensor, values: Tensor, a: Tensor | None, b: Tensor | None, erase: Tensor | None, decay: Tensor | None) -> Prepared:
+    """``b`` None: nothing is erased. Rates (m, n, c, 1), decay (m, n, c, 1 or d), queries (m, g, n, c, d)."""
+    level = None if decay is None else decay.cumsum(-2)
+    end = None if level is None else level[..., -1:, :]
+    target = values if a is None else a * values
+    erased = None
+    if b is not None:
+        at = keys if erase is None else erase
+        system = b * overlaps(at, keys, level)
+        faded = b * (at if level is None else at * level.exp())
+        solved = solve(system, torch.cat([target, faded], -1))
+        target, erased = solved.split([values.shape[-1], keys.shape[-1]], -1)
+    within = None
+    if query is not None:
+        shared = None if level is None else level.unsqueeze(1)
+        within = overlaps(query, keys.unsqueeze(1), shared).tril()
+        query = query if shared is None else query * shared.exp()
+    keys = keys if level is None else keys * (end - level).exp()
+    return Prepared(target, erased, query, within, keys, None if end is None else end.exp().mT)
+
+
+def overlaps(query: Tensor, keys: Tensor, level: Tensor | None) -> Tensor:
+    """``Σ_d q_i k_j exp(G_i − G_j)`` for j ≤ i; what stands above the diagonal means nothing. (..., c, d) -> (..., c, c)"""
+    if level is None or level.shape[-1] == 1:
+        plain = query @ keys.mT
+        if level is None:
+            return plain
+        ago = (level - level.mT).masked_fill(torch.ones(level.shape[-2], level.shape[-2], dtype=torch.bool, device=level.device).triu(1), -math.inf)
+        return plain * ago.exp()
+    return _per_channel(query, keys, level)
+
+
+def _per_channel(query: Tensor, keys: Tensor, level: Tensor) -> Tensor:
+    """Blocks of rows, each seen from the level at its start, so that no exponent is positive; within a block pair by pair."""
+    count = query.shape[-2] // BLOCK
+    query, level_rows = (t.unflatten(-2, (count, BLOCK)) for t in (query, level))
+    start = level_rows[..., :1, :]  # (..., blocks, 1, d)
+    before = keys.unsqueeze(-3) * (start - level.unsqueeze(-3)).clamp(max=0.0).exp()  # (..., blocks, c, d)
+    far = (query * (level_rows - start).exp()) @ before.mT
+    column = torch.arange(count * BLOCK, device=keys.device)
+    far = torch.where(column < torch.arange(0, count * BLOCK, BLOCK, device=keys.device)[:, None, None], far, 0.0)
+    own = keys.unflatten(-2, (count, BLOCK))
+    apart = (level_rows.unsqueeze(-2) - level_rows.unsqueeze(-3)).clamp(max=0.0).exp()
+    near = torch.einsum("...id,...jd,...ijd->...ij", query, own, apart)
+    eye = torch.eye(count, dtype=near.dtype, device=near.device)
+    near = torch.einsum("...bij,bc->...bicj", near, eye).flatten(-2)
+    return (far + near).flatten(-3, -2)
+
+
+class Sequence(NamedTuple):
+    """The tensors of the contract: query (b, hq, t, d), keys (b, h, t, d), values (b, h, t, v), rates a and b (b, h, t), erase (b, h, t, d),
+    log decay (b, h, t, 1 or d), state (b, h, d, v). No erase rate: nothing is erased."""
+
+    query: Tensor | None
+    keys: Tensor
+    values: Tensor
+    write_rate: Tensor | None
+    erase_rate: Tensor | None
+    erase: Tensor | None
+    decay: Tensor | None
+    state: Tensor | None
+
+    @property
+    def heads(self) -> int:
+        return self.keys.shape[0] * self.keys.shape[1]
+
+    @property
+    def chunk(self) -> int:
+        return min(CHUNK, -(-self.keys.shape[2] // BLOCK) * BLOCK)
+
+    def segments(self) -> list[slice]:
+        """Ranges of tokens that are prepared together."""
+        step = max(1, SEGMENT // max(1, self.heads * self.chunk)) * self.chunk
+        return [slice(i, i + step) for i in range(0, self.keys.shape[2], step)]
+
+    def cut(self, part: slice) -> list[Tensor | None]:
+        """The tensors that ``prepared`` takes, of a range of tokens, in whole chunks (zeros behind the end)."""
+        tensors = [t if t is None or k not in (3, 4) else t.unsqueeze(-1) for k, t in enumerate(self[:-1])]
+        return [None if t is None else self._chunked(t[:, :, part], k == 0) for k, t in enumerate(tensors)]
+
+    def _chunked(self, tensor: Tensor, queries: bool) -> Tensor:
+        missing = -tensor.shape[2] % self.chunk
+        tensor = torch.nn.functional.pad(tensor, (0, 0, 0, missing)) if missing else tensor
+        shape = (self.heads, tensor.shape[0] * tensor.shape[1] // max(1, self.heads)) if queries else (self.heads,)
+        return tensor.reshape(*shape, tensor.shape[2] // self.chunk, self.chunk, tensor.shape[3])
+
+    def initial(self) -> Tensor:
+        """S before the first token, (m, d, v)"""
+        if self.state is not None:
+            return self.state.reshape(self.heads, *self.state.shape[2:])
+        return self.keys.new_zeros(self.heads, self.keys.shape[3], self.values.shape[3])
+
+
+def forward(given: Sequence) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Output (b, hq, t, v), final S (b, h, d, v), u (b, h, t, v), and S before every chunk (m, chunks, d, v)."""
+    state, outputs, written, states = given.initial(), [], [], []
+    for part in given.segments():
+        ready = prepared(*given.cut(part))
+        state, u, before = _walk(ready, state)
+        written.append(u.flatten(1, 2)[:, : part.stop - part.start])
+        states.append(before)
+        if ready.query is not None and ready.within is not None:
+            outputs.append((ready.query @ before.unsqueeze(1) + ready.within @ u.unsqueeze(1)).flatten(2, 3))
+    length, lead = given.keys.shape[2], given.keys.shape[:2]
+    u = _joined(written, 1, given.values.new_zeros(given.heads, 0, given.values.shape[3]))[:, :length]
+    output = given.values.new_empty(0)
+    if given.query is not None:
+        output = _joined(outputs, 2, given.values.new_zeros(*given.query.shape[:2], 0, given.values.shape[3]))[..., :length, :]
+        output = output.reshape(*given.query.shape[:3], given.values.shape[3])
+    before = _joined(states, 1, state.new_zeros(given.heads, 0, *state.shape[1:]))
+    return output, state.reshape(*lead, *state.shape[1:]).clone(), u.reshape(*lead, length, u.shape[-1]).contiguous(), before
+
+
+def _walk(ready: Prepared, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From chunk to chunk: the final state, u (m, n, c, v), and the state before every chunk (m, n, d, v)."""
+    written, before = [], []
+    for target, erased, keys, left in _chunks(ready.target, ready.erased, ready.keys, ready.left):
+        before.append(state)
+        u = target if erased is None else torch.baddbmm(target, erased, state, alpha=-1)
+        state = torch.baddbmm(state if left is None else left * state, keys.mT, u)
+        written.append(u)
+    return state, torch.stack(written, 1), torch.stack(before, 1)
+
+
+def backward(given: Sequence, written: Tensor, states: Tensor, d_output: Tensor | None, d_final: Tensor | None, d_written: Tensor | None):
+    """Gradients of everything given, in the order of ``Sequence``."""
+    grads: list[Tensor | None] = [None if t is None else torch.zeros_like(t) for t in given]
+    d_state = torch.zeros_like(given.initial()) if d_final is None else d_final.reshape(given.heads, *d_final.shape[2:])
+    for part in reversed(given.segments()):
+        pieces = given.cut(part)
+        moving = [k for k, piece in enumerate(pieces) if piece is not None]
+
+        def run(*found, pieces=pieces, moving=moving):
+            full = list(pieces)
+            for k, piece in zip(moving, found, strict=True):
+                full[k] = piece
+            return tuple(t for t in prepared(*full) if t is not None)  # type: ignore[arg-type]
+
+        values, pullback = vjp(run, *(pieces[k] for k in moving))
+        ready = _named(values, pieces)
+        first = part.start // given.chunk
+        before = states[:, first : first + ready.keys.shape[1]]
+        u = given._chunked(written[:, :, part], False)
+        outer = (None if g is None else given._chunked(g[:, :, part], queries) for g, queries in ((d_output, True), (d_written, False)))
+        d_ready, d_state = _walk_back(ready, u, before, *outer, d_state)
+        for k, grad in zip(moving, pullback(tuple(t for t in d_ready if t is not None)), strict=True):
+            whole = grads[k] if k not in (3, 4) else grads[k].unsqueeze(-1)  # type: ignore[union-attr]
+            count = whole[:, :, part].shape[2]  # type: ignore[index]
+            whole[:, :, part] = grad.flatten(-3, -2).reshape(*whole.shape[:2], -1, whole.shape[3])[:, :, :count]  # type: ignore[index, union-attr]
+    if given.state is not None:
+        grads[-1] = d_state.reshape(given.state.shape).clone()
+    return grads
+
+
+def _named(values: tuple[Tensor, ...], pieces: list[Tensor | None]) -> Prepared:
+    """What was prepared, with None where nothing is erased, read or forgotten."""
+    found = iter(values)
+    there = (True, pieces[4] is not None, pieces[0] is not None, pieces[0] is not None, True, pieces[6] is not None)
+    return Prepared(*(next(found) if each else None for each in there))  # type: ignore[arg-type]
+
+
+def _walk_back(ready: Prepared, u: Tensor, before: Tensor, d_output: Tensor | None, d_written: Tensor | None, d_state: Tensor) -> tuple[Prepared, Tensor]:
+    """Gradients of what was prepared, and of the state before the first of these chunks."""
+    d_u = torch.zeros_like(u) if d_written is None else d_written
+    pulled, d_query, d_within = None, None, None
+    if ready.query is not None and ready.within is not None:
+        d_output = torch.zeros_like(ready.query[..., :1]).expand(*ready.query.shape[:-1], u.shape[-1]) if d_output is None else d_output
+        d_u = d_u + (ready.within.mT @ d_output).sum(1)
+        pulled = (ready.query.mT @ d_output).sum(1)
+        d_query, d_within = d_output @ before.unsqueeze(1).mT, d_output @ u.unsqueeze(1).mT
+    d_us, after = [], []
+    steps = list(_chunks(d_u, ready.keys, ready.erased, ready.left, pulled))
+    for d_target, keys, erased, left, pull in reversed(steps):
+        after.append(d_state)
+        d_target = torch.baddbmm(d_target, keys, d_state)
+        d_state = d_state if left is None else left * d_state
+        d_state = d_state if pull is None else d_state + pull
+        d_state = d_state if erased is None else torch.baddbmm(d_state, erased.mT, d_target, alpha=-1)
+        d_us.append(d_target)
+    d_u, later = torch.stack(d_us[::-1], 1), torch.stack(after[::-1], 1)
+    d_erased = None if ready.erased is None else -(d_u @ before.mT)
+    d_left = None
+    if ready.left is not None:
+        d_left = (later * before).sum(-1, keepdim=True)
+        d_left = d_left.sum(-2, keepdim=True) if ready.left.shape[-2] == 1 else d_left
+    return Prepared(d_u, d_erased, d_query, d_within, u @ later.mT, d_left), d_state
+
+
+def _chunks(*tensors: Tensor | None) -> Iterator[tuple]:
+    """The chunks of several tensors side by side. Unbound, because the gradient of an index is as large as the sequence."""
+    count = next(t.shape[1] for t in tensors if t is not None)
+    return zip(*([None] * count if t is None else t.unbind(1) for t in tensors), strict=True)
+
+
+def _joined(parts: list[Tensor], axis: int, nothing: Tensor) -> Tensor:
+    return torch.cat(parts, axis) if parts else nothing
+
+
+def definition(tensors, _) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with every matrix in full, in differentiable torch."""
+    query, keys, values, a, b, erase, decay, state = tensors
+    level = None if decay is None else decay.cumsum(-2)
+    values = values if a is None else a.unsqueeze(-1) * values
+    rows = query is not None and query.shape[1] // max(1, keys.shape[1])
+
+    def weights(x, shared):
+        if level is None:
+            return (x @ shared.mT).tril()
+        here = level if x.shape[1] == level.shape[1] else level.repeat_interleave(rows, 1)
+        keep = torch.ones(x.shape[2], x.shape[2], dtype=torch.bool, device=x.device).tril().unsqueeze(-1)
+        faded = torch.where(keep, here.unsqueeze(-2) - here.unsqueeze(-3), -math.inf).exp()
+        return torch.einsum("...id,...jd,...ijd->...ij", x, shared, faded.expand(*faded.shape[:-1], x.shape[-1]))
+
+    u, left = values, 1.0 if level is None else level.exp()
+    if b is not None:
+        at = keys if erase is None else erase
+        held = 0.0 if state is None else (at * left) @ state
+        u = solve(b.unsqueeze(-1) * weights(at, keys), values - b.unsqueeze(-1) * held)
+    ended = keys if level is None else keys * (level[..., -1:, :] - level).exp()
+    final = ended.mT @ u
+    if state is not None:
+        final = final + (state if level is None else level[..., -1:, :].exp().mT * state)
+    if query is None:
+        return values.new_empty(0), final, u
+    keys, written, left, held = (t if not isinstance(t, Tensor) or rows == 1 else t.repeat_interleave(rows, 1) for t in (keys, u, left, state))
+    output = weights(query, keys) @ written
+    return output if held is None else output + (query * left) @ held, final, u
+
+
+@torch.library.custom_op("hopfield_amem::linear", mutates_args=())
+def linear(
+    query: Tensor | None, keys: Tensor, values: Tensor, write_rate: Tensor | None, erase_rate: Tensor | None, erase: Tensor | None,
+    decay: Tensor | None, state: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Output, final state, what was written, and the state before every chunk."""
+    return forward(Sequence(query, keys, values, write_rate, erase_rate, erase, decay, state))
+
+
+@linear.register_fake
+def _(query, keys, values, write_rate, erase_rate, erase, decay, state):
+    given = Sequence(query, keys, values, write_rate, erase_rate, erase, decay, state)
+    lead, width = keys.shape[:2], (keys.shape[3], values.shape[3])
+    output = values.new_empty(0) if query is None else values.new_empty(*query.shape[:3], width[1])
+    chunks = -(-keys.shape[2] // given.chunk) if keys.shape[2] else 0
+    return output, values.new_empty(*lead, *width), values.new_empty(*lead, keys.shape[2], width[1]), values.new_empty(given.heads, chunks, *width)
+
+
+@torch.library.custom_op("hopfield_amem::linear_backward", mutates_args=())
+def linear_backward(
+    d_output: Tensor | None, d_final: Tensor | None, d_written: Tensor | None, query: Tensor | None, keys: Tensor, values: Tensor,
+    write_rate: Tensor | None, erase_rate: Tensor | None, erase: Tensor | None, decay: Tensor | None, state: Tensor | None,
+    written: Tensor, states: Tensor,
+) -> list[Tensor]:  # fmt: skip
+    """Gradients of everything given, empty where nothing was."""
+    given = Sequence(query, keys, values, write_rate, erase_rate, erase, decay, state)
+    d_output = None if query is None else d_output
+    return [keys.new_empty(0) if g is None else g.contiguous() for g in backward(given, written, states, d_output, d_final, d_written)]
+
+
+@linear_backward.register_fake
+def _(d_output, d_final, d_written, query, keys, values, write_rate, erase_rate, erase, decay, state, written, states):
+    given = (query, keys, values, write_rate, erase_rate, erase, decay, state)
+    return [keys.new_empty(0) if t is None else t.new_empty(t.shape) for t in given]
+
+
+def _backward(cotangents, tensors, results, _, __):
+    grads = linear_backward(*cotangents, *tensors, results[2], results[3])
+    return tuple(None if t is None else g for t, g in zip(tensors, grads, strict=True))
+
+
+FAMILIES["linear"] = Family(3, lambda tensors, _: linear(*tensors), _backward, definition)
