@@ -1,13 +1,6 @@
-"""Memories with a matrix for a state, in chunks (the WY form): within a chunk a triangular system, from chunk to chunk the state.
+"""Memories with a matrix for a state, chunk after chunk: ``S ← Diag(γ) S,  u = a v − b w S,  S ← S + kᵀ u,  o = q S``.
 
-    S ← Diag(γ) S,   u = a v − b w S,   S ← S + kᵀ u,   o = q S
-
-Over a chunk with levels ``G`` (sums of log γ from its start) and ``D_ij = exp(G_i − G_j)``, this is (Yang et al. 2024, arXiv 2406.06484, 2412.06464)
-
-    (I + A) u = a V − b (w e^G) S,    A = b (w kᵀ ∘ D) strictly below the diagonal
-    o = (q e^G) S + (q kᵀ ∘ D) u,     S ← e^{G_C} S + (k e^{G_C − G})ᵀ u
-
-All chunks are prepared at once; only ``u`` and S walk from chunk to chunk.
+All chunks of a segment are prepared at once (``chunks.py``); only u and S walk from one to the next.
 """
 
 from __future__ import annotations
@@ -19,72 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...energies.derivative import vjp
 from ..differentiable import FAMILIES, Family
+from .chunks import BLOCK, Pieces, Prepared, inverse, prepared, pulled
 from .reference import solve
 
-CHUNK, BLOCK = 64, 16
+CHUNK = 64
 SEGMENT = 2**16  # tokens of all heads that are prepared together, which bounds what is alive at once
-
-
-class Prepared(NamedTuple):
-    """What a chunk contributes whatever state it meets. (m, n, c, ·); queries (m, g, n, c, ·)"""
-
-    target: Tensor  # (I + A)⁻¹ a V
-    erased: Tensor | None  # (I + A)⁻¹ b w e^G
-    query: Tensor | None  # q e^G
-    within: Tensor | None  # q kᵀ ∘ D
-    keys: Tensor  # k e^{G_C − G}
-    left: Tensor | None  # e^{G_C}, (m, n, 1 or d, 1)
-
-
-def prepared(query: Tensor | None, keys: Tensor, values: Tensor, a: Tensor | None, b: Tensor | None, erase: Tensor | None, decay: Tensor | None) -> Prepared:
-    """``b`` None: nothing is erased. Rates (m, n, c, 1), decay (m, n, c, 1 or d), queries (m, g, n, c, d)."""
-    level = None if decay is None else decay.cumsum(-2)
-    end = None if level is None else level[..., -1:, :]
-    target = values if a is None else a * values
-    erased = None
-    if b is not None:
-        at = keys if erase is None else erase
-        system = b * overlaps(at, keys, level)
-        faded = b * (at if level is None else at * level.exp())
-        solved = solve(system, torch.cat([target, faded], -1))
-        target, erased = solved.split([values.shape[-1], keys.shape[-1]], -1)
-    within = None
-    if query is not None:
-        shared = None if level is None else level.unsqueeze(1)
-        within = overlaps(query, keys.unsqueeze(1), shared).tril()
-        query = query if shared is None else query * shared.exp()
-    keys = keys if level is None else keys * (end - level).exp()
-    return Prepared(target, erased, query, within, keys, None if end is None else end.exp().mT)
-
-
-def overlaps(query: Tensor, keys: Tensor, level: Tensor | None) -> Tensor:
-    """``Σ_d q_i k_j exp(G_i − G_j)`` for j ≤ i; what stands above the diagonal means nothing. (..., c, d) -> (..., c, c)"""
-    if level is None or level.shape[-1] == 1:
-        plain = query @ keys.mT
-        if level is None:
-            return plain
-        ago = (level - level.mT).masked_fill(torch.ones(level.shape[-2], level.shape[-2], dtype=torch.bool, device=level.device).triu(1), -math.inf)
-        return plain * ago.exp()
-    return _per_channel(query, keys, level)
-
-
-def _per_channel(query: Tensor, keys: Tensor, level: Tensor) -> Tensor:
-    """Blocks of rows, each seen from the level at its start, so that no exponent is positive; within a block pair by pair."""
-    count = query.shape[-2] // BLOCK
-    query, level_rows = (t.unflatten(-2, (count, BLOCK)) for t in (query, level))
-    start = level_rows[..., :1, :]  # (..., blocks, 1, d)
-    before = keys.unsqueeze(-3) * (start - level.unsqueeze(-3)).clamp(max=0.0).exp()  # (..., blocks, c, d)
-    far = (query * (level_rows - start).exp()) @ before.mT
-    column = torch.arange(count * BLOCK, device=keys.device)
-    far = torch.where(column < torch.arange(0, count * BLOCK, BLOCK, device=keys.device)[:, None, None], far, 0.0)
-    own = keys.unflatten(-2, (count, BLOCK))
-    apart = (level_rows.unsqueeze(-2) - level_rows.unsqueeze(-3)).clamp(max=0.0).exp()
-    near = torch.einsum("...id,...jd,...ijd->...ij", query, own, apart)
-    eye = torch.eye(count, dtype=near.dtype, device=near.device)
-    near = torch.einsum("...bij,bc->...bicj", near, eye).flatten(-2)
-    return (far + near).flatten(-3, -2)
 
 
 class Sequence(NamedTuple):
@@ -113,10 +46,10 @@ class Sequence(NamedTuple):
         step = max(1, SEGMENT // max(1, self.heads * self.chunk)) * self.chunk
         return [slice(i, i + step) for i in range(0, self.keys.shape[2], step)]
 
-    def cut(self, part: slice) -> list[Tensor | None]:
-        """The tensors that ``prepared`` takes, of a range of tokens, in whole chunks (zeros behind the end)."""
+    def cut(self, part: slice) -> Pieces:
+        """A range of tokens in whole chunks, with zeros behind the end."""
         tensors = [t if t is None or k not in (3, 4) else t.unsqueeze(-1) for k, t in enumerate(self[:-1])]
-        return [None if t is None else self._chunked(t[:, :, part], k == 0) for k, t in enumerate(tensors)]
+        return Pieces(*(None if t is None else self._chunked(t[:, :, part], k == 0) for k, t in enumerate(tensors)))  # type: ignore[arg-type]
 
     def _chunked(self, tensor: Tensor, queries: bool) -> Tensor:
         missing = -tensor.shape[2] % self.chunk
@@ -131,24 +64,27 @@ class Sequence(NamedTuple):
         return self.keys.new_zeros(self.heads, self.keys.shape[3], self.values.shape[3])
 
 
-def forward(given: Sequence) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Output (b, hq, t, v), final S (b, h, d, v), u (b, h, t, v), and S before every chunk (m, chunks, d, v)."""
-    state, outputs, written, states = given.initial(), [], [], []
+def forward(given: Sequence) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Output (b, hq, t, v), final S (b, h, d, v), u (b, h, t, v), and for the way back S before every chunk (m, n, d, v) and the inverses (m, n, c, c)."""
+    state, outputs, written, states, inverses = given.initial(), [], [], [], []
     for part in given.segments():
-        ready = prepared(*given.cut(part))
+        pieces = given.cut(part)
+        solved = None if pieces.erase_rate is None else inverse(pieces)
+        ready = prepared(pieces, solved)
         state, u, before = _walk(ready, state)
-        written.append(u.flatten(1, 2)[:, : part.stop - part.start])
+        written.append(u.flatten(1, 2))
         states.append(before)
+        inverses.append(before.new_empty(0, 0, 0, 0) if solved is None else solved)
         if ready.query is not None and ready.within is not None:
             outputs.append((ready.query @ before.unsqueeze(1) + ready.within @ u.unsqueeze(1)).flatten(2, 3))
-    length, lead = given.keys.shape[2], given.keys.shape[:2]
-    u = _joined(written, 1, given.values.new_zeros(given.heads, 0, given.values.shape[3]))[:, :length]
+    length, (lead, width) = given.keys.shape[2], (given.keys.shape[:2], given.values.shape[3])
+    u = _joined(written, 1, given.values.new_zeros(given.heads, 0, width))[:, :length]
     output = given.values.new_empty(0)
     if given.query is not None:
-        output = _joined(outputs, 2, given.values.new_zeros(*given.query.shape[:2], 0, given.values.shape[3]))[..., :length, :]
-        output = output.reshape(*given.query.shape[:3], given.values.shape[3])
+        output = _joined(outputs, 2, given.values.new_zeros(*given.query.shape[:2], 0, width))[..., :length, :].reshape(*given.query.shape[:3], width)
     before = _joined(states, 1, state.new_zeros(given.heads, 0, *state.shape[1:]))
-    return output, state.reshape(*lead, *state.shape[1:]).clone(), u.reshape(*lead, length, u.shape[-1]).contiguous(), before
+    solved = _joined(inverses, 1, state.new_zeros(0, 0, 0, 0))
+    return output.contiguous(), state.reshape(*lead, *state.shape[1:]).clone(), u.reshape(*lead, length, width).clone(), before, solved
 
 
 def _walk(ready: Prepared, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,41 +98,26 @@ def _walk(ready: Prepared, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return state, torch.stack(written, 1), torch.stack(before, 1)
 
 
-def backward(given: Sequence, written: Tensor, states: Tensor, d_output: Tensor | None, d_final: Tensor | None, d_written: Tensor | None):
-    """Gradients of everything given, in the order of ``Sequence``."""
-    grads: list[Tensor | None] = [None if t is None else torch.zeros_like(t) for t in given]
+def backward(given: Sequence, kept: tuple[Tensor, Tensor, Tensor], cotangents: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+    """Gradients of everything given, in the order of ``Sequence``, from those of output, final state and u; ``kept``: u, states and inverses."""
+    (written, states, inverses), (d_output, d_final, d_written) = kept, cotangents
+    grads: list[Tensor | None] = [None if t is None else torch.zeros_like(t, memory_format=torch.contiguous_format) for t in given]
     d_state = torch.zeros_like(given.initial()) if d_final is None else d_final.reshape(given.heads, *d_final.shape[2:])
     for part in reversed(given.segments()):
         pieces = given.cut(part)
-        moving = [k for k, piece in enumerate(pieces) if piece is not None]
-
-        def run(*found, pieces=pieces, moving=moving):
-            full = list(pieces)
-            for k, piece in zip(moving, found, strict=True):
-                full[k] = piece
-            return tuple(t for t in prepared(*full) if t is not None)  # type: ignore[arg-type]
-
-        values, pullback = vjp(run, *(pieces[k] for k in moving))
-        ready = _named(values, pieces)
-        first = part.start // given.chunk
-        before = states[:, first : first + ready.keys.shape[1]]
-        u = given._chunked(written[:, :, part], False)
+        chunks = slice(part.start // given.chunk, part.start // given.chunk + pieces.keys.shape[1])
+        before, solved = states[:, chunks], None if pieces.erase_rate is None else inverses[:, chunks]
+        ready = prepared(pieces, solved)
         outer = (None if g is None else given._chunked(g[:, :, part], queries) for g, queries in ((d_output, True), (d_written, False)))
-        d_ready, d_state = _walk_back(ready, u, before, *outer, d_state)
-        for k, grad in zip(moving, pullback(tuple(t for t in d_ready if t is not None)), strict=True):
-            whole = grads[k] if k not in (3, 4) else grads[k].unsqueeze(-1)  # type: ignore[union-attr]
-            count = whole[:, :, part].shape[2]  # type: ignore[index]
-            whole[:, :, part] = grad.flatten(-3, -2).reshape(*whole.shape[:2], -1, whole.shape[3])[:, :, :count]  # type: ignore[index, union-attr]
+        d_ready, d_state = _walk_back(ready, given._chunked(written[:, :, part], False), before, *outer, d_state)
+        for whole, grad in zip(grads, pulled(pieces, solved, ready, d_ready), strict=False):
+            if whole is not None and grad is not None:
+                whole = whole if whole.ndim == 4 else whole.unsqueeze(-1)
+                rows = whole[:, :, part]
+                rows.copy_(grad.flatten(-3, -2).reshape(*whole.shape[:2], -1, whole.shape[3])[:, :, : rows.shape[2]])
     if given.state is not None:
         grads[-1] = d_state.reshape(given.state.shape).clone()
     return grads
-
-
-def _named(values: tuple[Tensor, ...], pieces: list[Tensor | None]) -> Prepared:
-    """What was prepared, with None where nothing is erased, read or forgotten."""
-    found = iter(values)
-    there = (True, pieces[4] is not None, pieces[0] is not None, pieces[0] is not None, True, pieces[6] is not None)
-    return Prepared(*(next(found) if each else None for each in there))  # type: ignore[arg-type]
 
 
 def _walk_back(ready: Prepared, u: Tensor, before: Tensor, d_output: Tensor | None, d_written: Tensor | None, d_state: Tensor) -> tuple[Prepared, Tensor]:
@@ -210,9 +131,9 @@ def _walk_back(ready: Prepared, u: Tensor, before: Tensor, d_output: Tensor | No
         d_query, d_within = d_output @ before.unsqueeze(1).mT, d_output @ u.unsqueeze(1).mT
     d_us, after = [], []
     steps = list(_chunks(d_u, ready.keys, ready.erased, ready.left, pulled))
-    for d_target, keys, erased, left, pull in reversed(steps):
+    for pushed, keys, erased, left, pull in reversed(steps):
         after.append(d_state)
-        d_target = torch.baddbmm(d_target, keys, d_state)
+        d_target = torch.baddbmm(pushed, keys, d_state)
         d_state = d_state if left is None else left * d_state
         d_state = d_state if pull is None else d_state + pull
         d_state = d_state if erased is None else torch.baddbmm(d_state, erased.mT, d_target, alpha=-1)
@@ -271,40 +192,42 @@ def definition(tensors, _) -> tuple[Tensor, Tensor, Tensor]:
 def linear(
     query: Tensor | None, keys: Tensor, values: Tensor, write_rate: Tensor | None, erase_rate: Tensor | None, erase: Tensor | None,
     decay: Tensor | None, state: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Output, final state, what was written, and the state before every chunk."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Output, final state, what was written; and for the way back the state before every chunk and the inverses."""
     return forward(Sequence(query, keys, values, write_rate, erase_rate, erase, decay, state))
 
 
 @linear.register_fake
 def _(query, keys, values, write_rate, erase_rate, erase, decay, state):
     given = Sequence(query, keys, values, write_rate, erase_rate, erase, decay, state)
-    lead, width = keys.shape[:2], (keys.shape[3], values.shape[3])
+    lead, width, length = keys.shape[:2], (keys.shape[3], values.shape[3]), keys.shape[2]
     output = values.new_empty(0) if query is None else values.new_empty(*query.shape[:3], width[1])
-    chunks = -(-keys.shape[2] // given.chunk) if keys.shape[2] else 0
-    return output, values.new_empty(*lead, *width), values.new_empty(*lead, keys.shape[2], width[1]), values.new_empty(given.heads, chunks, *width)
+    chunks = -(-length // given.chunk) if length else 0
+    solved = (0, 0, 0, 0) if erase_rate is None or not length else (given.heads, chunks, given.chunk, given.chunk)
+    states = values.new_empty(given.heads, chunks, *width), values.new_empty(solved)
+    return output, values.new_empty(*lead, *width), values.new_empty(*lead, length, width[1]), *states
 
 
 @torch.library.custom_op("hopfield_amem::linear_backward", mutates_args=())
 def linear_backward(
     d_output: Tensor | None, d_final: Tensor | None, d_written: Tensor | None, query: Tensor | None, keys: Tensor, values: Tensor,
     write_rate: Tensor | None, erase_rate: Tensor | None, erase: Tensor | None, decay: Tensor | None, state: Tensor | None,
-    written: Tensor, states: Tensor,
+    written: Tensor, states: Tensor, inverses: Tensor,
 ) -> list[Tensor]:  # fmt: skip
     """Gradients of everything given, empty where nothing was."""
     given = Sequence(query, keys, values, write_rate, erase_rate, erase, decay, state)
-    d_output = None if query is None else d_output
-    return [keys.new_empty(0) if g is None else g.contiguous() for g in backward(given, written, states, d_output, d_final, d_written)]
+    grads = backward(given, (written, states, inverses), (None if query is None else d_output, d_final, d_written))
+    return [keys.new_empty(0) if g is None else g for g in grads]
 
 
 @linear_backward.register_fake
-def _(d_output, d_final, d_written, query, keys, values, write_rate, erase_rate, erase, decay, state, written, states):
+def _(d_output, d_final, d_written, query, keys, values, write_rate, erase_rate, erase, decay, state, written, states, inverses):
     given = (query, keys, values, write_rate, erase_rate, erase, decay, state)
     return [keys.new_empty(0) if t is None else t.new_empty(t.shape) for t in given]
 
 
 def _backward(cotangents, tensors, results, _, __):
-    grads = linear_backward(*cotangents, *tensors, results[2], results[3])
+    grads = linear_backward(*cotangents, *tensors, *results[2:])
     return tuple(None if t is None else g for t, g in zip(tensors, grads, strict=True))
 
 

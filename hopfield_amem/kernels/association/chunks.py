@@ -1,0 +1,165 @@
+"""What a chunk of tokens contributes to a memory with a matrix for a state, whatever state it meets, and the gradients of that.
+
+Over a chunk with levels ``G`` (sums of log γ from its start) and ``D_ij = exp(G_i − G_j)`` (Yang et al. 2024, arXiv 2406.06484, 2412.06464)
+
+    (I + A) u = a V − b (w e^G) S,    A = b (w kᵀ ∘ D) strictly below the diagonal
+    o = (q e^G) S + (q kᵀ ∘ D) u,     S ← e^{G_C} S + (k e^{G_C − G})ᵀ u
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...energies.derivative import vjp
+
+BLOCK = 16  # rows of a block that sees decays per channel from one level
+
+
+class Pieces(NamedTuple):
+    """Chunks of the tokens: queries (m, g, n, c, d), keys and erase keys (m, n, c, d), values (m, n, c, v), rates (m, n, c, 1), log decay
+    (m, n, c, 1 or d). No erase rate: nothing is erased."""
+
+    query: Tensor | None
+    keys: Tensor
+    values: Tensor
+    write_rate: Tensor | None
+    erase_rate: Tensor | None
+    erase: Tensor | None
+    decay: Tensor | None
+
+    @property
+    def at(self) -> Tensor:
+        return self.keys if self.erase is None else self.erase
+
+
+class Prepared(NamedTuple):
+    """(m, n, c, ·); queries (m, g, n, c, ·)"""
+
+    target: Tensor  # (I + A)⁻¹ a V
+    erased: Tensor | None  # (I + A)⁻¹ b w e^G
+    query: Tensor | None  # q e^G
+    within: Tensor | None  # q kᵀ ∘ D
+    keys: Tensor  # k e^{G_C − G}
+    left: Tensor | None  # e^{G_C}, (m, n, 1 or d, 1)
+
+
+def inverse(pieces: Pieces) -> Tensor:
+    """``(I + A)⁻¹`` by substitution, (m, n, c, c)"""
+    system = pieces.erase_rate * overlaps(pieces.at, pieces.keys, _level(pieces))[0]
+    eye = torch.eye(system.shape[-1], dtype=system.dtype, device=system.device)
+    return torch.linalg.solve_triangular(system, eye, upper=False, unitriangular=True)  # reads what is below the diagonal
+
+
+def prepared(pieces: Pieces, solved: Tensor | None) -> Prepared:
+    """What the chunks contribute; ``solved`` is ``inverse(pieces)`` where something is erased."""
+    query, keys, values, a, b, _, _ = pieces
+    level = _level(pieces)
+    target, erased, within = _times(a, values), None, None
+    if solved is not None:
+        target, erased = solved @ target, solved @ _times(b, _faded(pieces.at, level))
+    if query is not None:
+        within = overlaps(query, keys.unsqueeze(1), None if level is None else level.unsqueeze(1))[0].tril_()
+        query = _faded(query, None if level is None else level.unsqueeze(1))
+    if level is None:
+        return Prepared(target, erased, query, within, keys, None)
+    end = level[..., -1:, :]
+    return Prepared(target, erased, query, within, keys * (end - level).exp(), end.exp().mT)
+
+
+def pulled(pieces: Pieces, solved: Tensor | None, ready: Prepared, grads: Prepared) -> Pieces:
+    """Gradients of the pieces from those of what was prepared."""
+    query, keys, values, a, b, erase, decay = pieces
+    level = _level(pieces)
+    d_level = None if level is None else torch.zeros_like(level)
+    d_query, d_target, d_erase, d_b = None, grads.target, None, None
+    d_keys = grads.keys if level is None else grads.keys * (level[..., -1:, :] - level).exp()
+    if query is not None:
+        shared = None if level is None else level.unsqueeze(1)
+        d_query = grads.query if shared is None else grads.query * shared.exp()  # type: ignore[operator]
+        d_rows, d_shared, d_there = overlaps(query, keys.unsqueeze(1), shared)[1](grads.within.tril())  # type: ignore[union-attr]
+        d_query, d_keys = d_query + d_rows, d_keys + d_shared.sum(1)
+        _add(d_level, None if d_there is None else d_there.sum(1) + _like(grads.query * ready.query, shared).sum(1))  # type: ignore[operator]
+    if solved is not None and b is not None:
+        d_target, d_faded = solved.mT @ grads.target, solved.mT @ grads.erased  # type: ignore[operator]
+        d_system = (d_target @ ready.target.mT + d_faded @ ready.erased.mT).tril_(-1).neg_()  # type: ignore[union-attr]
+        overlap, pullback = overlaps(pieces.at, keys, level)
+        faded = _faded(pieces.at, level)
+        d_b = (d_faded * faded).sum(-1, keepdim=True) + (d_system * overlap).sum(-1, keepdim=True)
+        d_faded = b * d_faded
+        d_rows, d_shared, d_there = pullback(b * d_system)
+        d_at = (d_faded if level is None else d_faded * level.exp()) + d_rows
+        d_keys = d_keys + d_shared
+        _add(d_level, None if d_there is None else d_there + _like(d_faded * faded, level))
+        d_erase, d_keys = (None, d_keys + d_at) if erase is None else (d_at, d_keys)
+    d_decay = None
+    if d_level is not None and ready.left is not None:
+        moved = _like(grads.keys * ready.keys, level)
+        d_level -= moved
+        d_level[..., -1:, :] += moved.sum(-2, keepdim=True) + (grads.left * ready.left).mT  # type: ignore[operator]
+        d_decay = d_level.flip(-2).cumsum(-2).flip(-2)
+    d_a = None if a is None else (d_target * values).sum(-1, keepdim=True)
+    return Pieces(d_query, d_keys, _times(a, d_target), d_a, d_b, d_erase, d_decay)
+
+
+Overlap = tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor, Tensor | None]]]
+
+
+def overlaps(query: Tensor, keys: Tensor, level: Tensor | None) -> Overlap:
+    """``Σ_d q_i k_j exp(G_i − G_j)`` for j ≤ i, (..., c, c), and the map from its gradient to those of q, k and G. Above the diagonal stands nothing of meaning."""
+    if level is None:
+        return query @ keys.mT, lambda grad: (grad @ keys, grad.mT @ query, None)
+    if level.shape[-1] > 1:
+        overlap, pullback = vjp(_per_channel, query, keys, level)
+        return overlap, pullback  # type: ignore[return-value]
+    later = torch.ones(level.shape[-2], level.shape[-2], dtype=torch.bool, device=level.device).triu_(1)
+    left = (level - level.mT).masked_fill_(later, -math.inf).exp_()
+    overlap = (query @ keys.mT).mul_(left)
+
+    def pullback(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        moved, grad = grad * overlap, grad * left
+        return grad @ keys, grad.mT @ query, moved.sum(-1, keepdim=True) - moved.sum(-2).unsqueeze(-1)
+
+    return overlap, pullback
+
+
+def _per_channel(query: Tensor, keys: Tensor, level: Tensor) -> Tensor:
+    """Blocks of rows, each seen from the level at its start, so that no exponent is positive; within a block pair by pair."""
+    count = query.shape[-2] // BLOCK
+    query, rows = (t.unflatten(-2, (count, BLOCK)) for t in (query, level))
+    start = rows[..., :1, :]  # (..., blocks, 1, d)
+    before = keys.unsqueeze(-3) * (start - level.unsqueeze(-3)).clamp(max=0.0).exp()  # (..., blocks, c, d)
+    far = (query * (rows - start).exp()) @ before.mT
+    column, first = (torch.arange(0, count * BLOCK, step, device=keys.device) for step in (1, BLOCK))
+    far = torch.where(column < first[:, None, None], far, 0.0)
+    apart = (rows.unsqueeze(-2) - rows.unsqueeze(-3)).clamp(max=0.0).exp()
+    near = torch.einsum("...id,...jd,...ijd->...ij", query, keys.unflatten(-2, (count, BLOCK)), apart)
+    eye = torch.eye(count, dtype=near.dtype, device=near.device)
+    near = torch.einsum("...bij,bc->...bicj", near, eye).flatten(-2)
+    return (far + near).flatten(-3, -2)
+
+
+def _level(pieces: Pieces) -> Tensor | None:
+    return None if pieces.decay is None else pieces.decay.cumsum(-2)
+
+
+def _times(amount: Tensor | None, rows: Tensor) -> Tensor:
+    return rows if amount is None else amount * rows
+
+
+def _faded(rows: Tensor, level: Tensor | None) -> Tensor:
+    return rows if level is None else rows * level.exp()
+
+
+def _like(grad: Tensor, level: Tensor | None) -> Tensor:
+    """A gradient per channel as one of the level, which may be one for all channels."""
+    return grad.sum(-1, keepdim=True) if level is not None and level.shape[-1] == 1 else grad
+
+
+def _add(total: Tensor | None, grad: Tensor | None) -> None:
+    if total is not None and grad is not None:
+        total += grad
