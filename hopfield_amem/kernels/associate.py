@@ -62,7 +62,7 @@ def associate(
         ValueError, TypeError: shapes, dtypes or devices that do not fit, rates or decays out of range, a backend that cannot serve.
 
     Warns:
-        UnstableWrite: the writes do not contract (see ``Memory.check_stability``).
+        UnstableWrite: writes at the keys do not contract (see ``Memory.check_stability``); looked at on a CPU only.
     """
     memory = memory if isinstance(memory, Memory) else Memory(memory)
     given = {"query": query, "keys": keys, "values": values, "erase": erase, "decay": decay, "presence": presence}
@@ -87,9 +87,13 @@ def _side_by_side(memory: Memory, cu_seqlens: Tensor, given: dict[str, Tensor | 
     """Packed sequences with a dimension of their own, in front."""
     axes = {"presence": -1, "decay": -2 if memory.decay == "channel" else -1}
     tensors = {name: (tensor, axes.get(name, -2)) for name, tensor in given.items()}
-    amounts = {f"rate {k}": (None if r is None else torch.atleast_1d(torch.as_tensor(r)), -1) for k, r in enumerate(rates)}
+    amounts = {
+        f"rate {k}": (None if r is None else torch.atleast_1d(torch.as_tensor(r, dtype=torch.float64 if isinstance(r, float) else None)), -1)
+        for k, r in enumerate(rates)
+    }
     laid, inside = packed(cu_seqlens, given["query"].shape[-2], tensors | amounts)  # type: ignore[union-attr]
-    rates = tuple(laid.pop(name) for name in amounts)
+    rates = tuple(r if laid[name] is None else laid[name] for name, r in zip(amounts, rates, strict=True))
+    laid = {name: tensor for name, tensor in laid.items() if name not in amounts}
     inside = inside.view(inside.shape[0], *[1] * (given["query"].ndim - 2), -1)  # type: ignore[union-attr]
     return laid | {"presence": inside if laid["presence"] is None else inside & laid["presence"]}, rates
 
@@ -97,7 +101,7 @@ def _side_by_side(memory: Memory, cu_seqlens: Tensor, given: dict[str, Tensor | 
 def _tokens(memory: Memory, tensors, rates, decay: Tensor | None, presence: Tensor | None, state: State | None) -> Tokens:
     query, keys, values, erase = tensors
     exact = torch.promote_types(keys.dtype, torch.float32)
-    amounts = [None if r is None else torch.atleast_1d(torch.as_tensor(r, device=keys.device)).to(exact).unsqueeze(-1) for r in rates]
+    amounts = [None if r is None else torch.atleast_1d(torch.as_tensor(r, dtype=exact, device=keys.device)).unsqueeze(-1) for r in rates]
     write_rate, erase_rate = amounts[0], amounts[-1]
     if isinstance(memory.write, ImplicitDelta):
         own = stiffness(memory, keys.to(exact), keys.to(exact)).unsqueeze(-1)
@@ -113,10 +117,10 @@ def _tokens(memory: Memory, tensors, rates, decay: Tensor | None, presence: Tens
 
 
 def _warn(tokens: Tokens) -> None:
-    """Warn of writes that do not contract, where finding out costs no synchronisation."""
+    """Warn of writes that do not contract, where finding out costs no synchronisation. Erase keys have no condition that is sufficient."""
     memory = tokens.memory
-    if type(memory.write) is not Delta or tokens.keys.device.type != "cpu" or torch.compiler.is_compiling():
+    if type(memory.write) is not Delta or tokens.erase is not None or tokens.keys.device.type != "cpu" or torch.compiler.is_compiling():
         return
     rate = 1.0 if tokens.erase_rate is None else tokens.erase_rate.squeeze(-1)
-    if not (found := memory.check_stability(tokens.keys, rate, erase=tokens.erase)).stable:
+    if not (found := memory.check_stability(tokens.keys, rate)).stable:
         warnings.warn(str(found), UnstableWrite, stacklevel=3)

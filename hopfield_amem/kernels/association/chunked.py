@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from ..differentiable import differentiable
 from ..retrieve import retrieve
 from . import linear, operators, ridge  # noqa: F401  they register what ``Engines`` names
 from .folding import Folding
-from .reference import rooted
+from .recurrent import rooted
 from .tokens import MatrixState, RidgeState, SlotState, State, Tokens, after, scaled
 
 LONG = 2 * linear.CHUNK  # from here on a linear write is faster through a matrix than through all slots
@@ -48,14 +49,15 @@ def _linear(tokens: Tokens, folding: Folding, engines: Engines, state: State | N
     """Output, final matrix and u of a memory whose write is linear in the keys; folded."""
     if query is not None:
         query = folding.queries(tokens.memory.read.inverse_temperature(2, query) * query)
-    keys, values, erase, decay = (folding.folded(t) for t in (tokens.keys, tokens.values, tokens.erase, tokens.decay))
-    matrix = None if state is None else folding.folded(state[0].to(tokens.values.dtype))
-    rate = _squeezed(folding, tokens.erase_rate)
+    keys, values = folding.memories(tokens.keys), folding.memories(tokens.values)
+    erase, decay, matrix = (folding.folded(t) for t in (tokens.erase, tokens.decay, None if state is None else state[0].to(values.dtype)))
+    rates = [_squeezed(folding, rate) for rate in (tokens.write_rate, tokens.erase_rate)]
     if tokens.memory.slope:
-        beta = _beta(tokens.memory.predictor, keys, folding.memory, folding)
-        rate = beta.unsqueeze(-1).expand(*beta.shape, tokens.length) if rate is None else beta.unsqueeze(-1) * rate
-    given = (query, keys, values, _squeezed(folding, tokens.write_rate), rate if tokens.memory.slope else None, erase, decay, matrix)
-    return differentiable(engines.linear, (), *given)[:3]
+        beta = _beta(tokens.memory.predictor, keys, folding.memories).unsqueeze(-1)
+        rates[1] = beta.expand(*beta.shape[:-1], tokens.length) if rates[1] is None else beta * rates[1]
+    else:
+        rates[1] = None
+    return differentiable(engines.linear, (), query, keys, values, *rates, erase, decay, matrix)[:3]
 
 
 def _written(tokens: Tokens, folding: Folding, engines: Engines) -> Tensor:
@@ -66,10 +68,10 @@ def _written(tokens: Tokens, folding: Folding, engines: Engines) -> Tensor:
     energy = tokens.memory.predictor
     if is_linear(energy) and tokens.length > LONG:
         return folding.unfolded(_linear(tokens, folding, engines, _matrix(tokens), None)[2])
-    erase, keys, values = (folding.folded(t) for t in (tokens.at, tokens.slots, tokens.values))
+    erase, keys, values = (folding.memories(t) for t in (tokens.at, tokens.slots, tokens.values))
     cached = folding.folded(tokens.state.written.to(tokens.values.dtype)) if tokens.cached else None  # type: ignore[union-attr]
     rates = (_squeezed(folding, rate) for rate in (tokens.write_rate, tokens.erase_rate))
-    gates = folding.flat(tokens.levels()), folding.flat(tokens.present()), _beta(energy, keys, folding.memory, folding)
+    gates = folding.flat(tokens.levels()), folding.flat(tokens.present()), _beta(energy, keys, folding.memories)
     return folding.unfolded(differentiable(engines.written, (energy.name, energy.divides), erase, keys, values, *rates, cached, *gates)[0])
 
 
@@ -78,15 +80,15 @@ def _recalled(tokens: Tokens, folding: Folding, engines: Engines, slots: Tensor)
     energy, levels, present = tokens.memory.read, tokens.levels(), tokens.present()
     if engines is TILES and fused.AVAILABLE and fused.suits(energy) and levels is None and present is None and not tokens.cached:
         return retrieve(energy, tokens.query, tokens.keys, slots, causal=True, backend="chunked")
-    query, keys, held = folding.queries(tokens.query), folding.folded(tokens.slots), folding.folded(slots)
-    gates = folding.flat(levels), folding.flat(present), _beta(energy, query, folding.full, folding)
+    query, keys, held = folding.queries(tokens.query), folding.memories(tokens.slots), folding.memories(slots)
+    gates = folding.flat(levels), folding.flat(present), _beta(energy, query, folding.queries)
     return folding.answers(differentiable(engines.recalled, (energy.name, energy.divides), query, keys, held, *gates)[0])
 
 
 def _ridge(tokens: Tokens, folding: Folding, engines: Engines) -> tuple[Tensor, RidgeState]:
     """``o = q* G`` with ``q* = (H + λ)⁻¹ q``: a linear memory read by preconditioned queries."""
     energy, decay = tokens.memory.read, folding.folded(tokens.decay)
-    query, keys, values = folding.queries(rooted(energy, tokens.query)), folding.folded(rooted(energy, tokens.keys)), folding.folded(tokens.values)
+    query, keys, values = folding.queries(rooted(energy, tokens.query)), folding.memories(rooted(energy, tokens.keys)), folding.memories(tokens.values)
     weight = _squeezed(folding, tokens.write_rate)
     before = [folding.folded(t.to(values.dtype)) for t in tokens.state] if isinstance(tokens.state, RidgeState) else [None, None]  # type: ignore[union-attr]
     found, covariance = differentiable("ridge", (tokens.memory.write.penalty,), query, keys, weight, decay, before[0])[:2]  # type: ignore[union-attr]
@@ -109,12 +111,10 @@ def _squeezed(folding: Folding, rate: Tensor | None) -> Tensor | None:
     return None if rate is None else folding.flat(rate.squeeze(-1))
 
 
-def _beta(energy: ReadEnergy, like: Tensor, lead, folding: Folding) -> Tensor:
-    """The inverse temperature of every head, (b, h) or of queries (b, h · g)"""
+def _beta(energy: ReadEnergy, like: Tensor, folded: Callable[[Tensor], Tensor]) -> Tensor:
+    """The inverse temperature of every head, (b, h) of memories or (b, h · g) of queries."""
     exact = torch.promote_types(like.dtype, torch.float32)
-    beta = torch.as_tensor(energy.beta, dtype=exact, device=like.device)[..., None, None]
-    beta = folding.folded(beta.expand(*lead, 1, 1)) if lead is folding.memory else folding.queries(beta)
-    return beta.squeeze(-1).squeeze(-1)  # type: ignore[union-attr]
+    return folded(torch.as_tensor(energy.beta, dtype=exact, device=like.device)[..., None, None])[..., 0, 0]
 
 
 def kernels(tokens: Tokens) -> tuple[Tensor, State]:

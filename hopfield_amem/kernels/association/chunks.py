@@ -9,7 +9,6 @@ Over a chunk with levels ``G`` (sums of log γ from its start) and ``D_ij = exp(
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -50,7 +49,7 @@ class Prepared(NamedTuple):
 
 def inverse(pieces: Pieces) -> Tensor:
     """``(I + A)⁻¹`` by substitution, (m, n, c, c)"""
-    system = pieces.erase_rate * overlaps(pieces.at, pieces.keys, _level(pieces))[0]
+    system = _times(pieces.erase_rate, overlaps(pieces.at, pieces.keys, _level(pieces)))
     eye = torch.eye(system.shape[-1], dtype=system.dtype, device=system.device)
     return torch.linalg.solve_triangular(system, eye, upper=False, unitriangular=True)  # reads what is below the diagonal
 
@@ -63,7 +62,7 @@ def prepared(pieces: Pieces, solved: Tensor | None) -> Prepared:
     if solved is not None:
         target, erased = solved @ target, solved @ _times(b, _faded(pieces.at, level))
     if query is not None:
-        within = overlaps(query, keys.unsqueeze(1), None if level is None else level.unsqueeze(1))[0].tril_()
+        within = overlaps(query, keys.unsqueeze(1), None if level is None else level.unsqueeze(1)).tril_()
         query = _faded(query, None if level is None else level.unsqueeze(1))
     if level is None:
         return Prepared(target, erased, query, within, keys, None)
@@ -73,7 +72,7 @@ def prepared(pieces: Pieces, solved: Tensor | None) -> Prepared:
 
 def pulled(pieces: Pieces, solved: Tensor | None, ready: Prepared, grads: Prepared) -> Pieces:
     """Gradients of the pieces from those of what was prepared."""
-    query, keys, values, a, b, erase, decay = pieces
+    query, keys, values, a, b, erase, _ = pieces
     level = _level(pieces)
     d_level = None if level is None else torch.zeros_like(level)
     d_query, d_target, d_erase, d_b = None, grads.target, None, None
@@ -81,17 +80,17 @@ def pulled(pieces: Pieces, solved: Tensor | None, ready: Prepared, grads: Prepar
     if query is not None:
         shared = None if level is None else level.unsqueeze(1)
         d_query = grads.query if shared is None else grads.query * shared.exp()  # type: ignore[operator]
-        d_rows, d_shared, d_there = overlaps(query, keys.unsqueeze(1), shared)[1](grads.within.tril())  # type: ignore[union-attr]
-        d_query, d_keys = d_query + d_rows, d_keys + d_shared.sum(1)
+        d_rows, d_shared, d_there = pulled_overlaps(query, keys.unsqueeze(1), shared, ready.within, grads.within.tril())  # type: ignore[arg-type, union-attr]
+        d_query, d_keys = d_rows + d_query, d_keys + d_shared.sum(1)  # type: ignore[operator]
         _add(d_level, None if d_there is None else d_there.sum(1) + _like(grads.query * ready.query, shared).sum(1))  # type: ignore[operator]
     if solved is not None and b is not None:
         d_target, d_faded = solved.mT @ grads.target, solved.mT @ grads.erased  # type: ignore[operator]
         d_system = (d_target @ ready.target.mT + d_faded @ ready.erased.mT).tril_(-1).neg_()  # type: ignore[union-attr]
-        overlap, pullback = overlaps(pieces.at, keys, level)
+        overlap = overlaps(pieces.at, keys, level)
         faded = _faded(pieces.at, level)
         d_b = (d_faded * faded).sum(-1, keepdim=True) + (d_system * overlap).sum(-1, keepdim=True)
         d_faded = b * d_faded
-        d_rows, d_shared, d_there = pullback(b * d_system)
+        d_rows, d_shared, d_there = pulled_overlaps(pieces.at, keys, level, overlap, b * d_system)
         d_at = (d_faded if level is None else d_faded * level.exp()) + d_rows
         d_keys = d_keys + d_shared
         _add(d_level, None if d_there is None else d_there + _like(d_faded * faded, level))
@@ -106,25 +105,27 @@ def pulled(pieces: Pieces, solved: Tensor | None, ready: Prepared, grads: Prepar
     return Pieces(d_query, d_keys, _times(a, d_target), d_a, d_b, d_erase, d_decay)
 
 
-Overlap = tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor, Tensor | None]]]
-
-
-def overlaps(query: Tensor, keys: Tensor, level: Tensor | None) -> Overlap:
-    """``Σ_d q_i k_j exp(G_i − G_j)`` for j ≤ i, (..., c, c), and the map from its gradient to those of q, k and G. Above the diagonal stands nothing of meaning."""
+def overlaps(query: Tensor, keys: Tensor, level: Tensor | None) -> Tensor:
+    """``Σ_d q_i k_j exp(G_i − G_j)`` for j ≤ i, (..., c, c). Above the diagonal it means nothing."""
     if level is None:
-        return query @ keys.mT, lambda grad: (grad @ keys, grad.mT @ query, None)
+        return query @ keys.mT
+    return _per_channel(query, keys, level) if level.shape[-1] > 1 else (query @ keys.mT).mul_(_left(level))
+
+
+def pulled_overlaps(query: Tensor, keys: Tensor, level: Tensor | None, overlap: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients of q, k and G from that of the overlaps, which is 0 above the diagonal."""
+    if level is None:
+        return grad @ keys, grad.mT @ query, None
     if level.shape[-1] > 1:
-        overlap, pullback = vjp(_per_channel, query, keys, level)
-        return overlap, pullback  # type: ignore[return-value]
+        return vjp(_per_channel, query, keys, level)[1](grad)  # type: ignore[return-value]
+    moved, grad = grad * overlap, grad * _left(level)
+    return grad @ keys, grad.mT @ query, moved.sum(-1, keepdim=True) - moved.sum(-2).unsqueeze(-1)
+
+
+def _left(level: Tensor) -> Tensor:
+    """``exp(G_i − G_j)``, 0 above the diagonal; masked before the exponential, which would overflow."""
     later = torch.ones(level.shape[-2], level.shape[-2], dtype=torch.bool, device=level.device).triu_(1)
-    left = (level - level.mT).masked_fill_(later, -math.inf).exp_()
-    overlap = (query @ keys.mT).mul_(left)
-
-    def pullback(grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        moved, grad = grad * overlap, grad * left
-        return grad @ keys, grad.mT @ query, moved.sum(-1, keepdim=True) - moved.sum(-2).unsqueeze(-1)
-
-    return overlap, pullback
+    return (level - level.mT).masked_fill_(later, -math.inf).exp_()
 
 
 def _per_channel(query: Tensor, keys: Tensor, level: Tensor) -> Tensor:

@@ -24,11 +24,15 @@ class Folding:
         sizes = [self.memory[k] for k in self.kept]
         self.batch = sizes[0] if len(sizes) > 1 else 1
         self.heads = math.prod(sizes[1:]) if len(sizes) > 1 else math.prod(sizes)
-        self.groups = math.prod(self.full[k] for k in self.shared)
+        self.groups = math.prod([self.full[k] for k in self.shared])
+
+    def memories(self, rows: Tensor) -> Tensor:
+        """A tensor of the memory, (..., t, ·) -> (b, h, t, ·)"""
+        return rows.expand(*self.memory, *rows.shape[-2:]).reshape(self.batch, self.heads, *rows.shape[-2:])
 
     def folded(self, rows: Tensor | None) -> Tensor | None:
-        """A tensor of the memory, (..., t, ·) -> (b, h, t, ·)"""
-        return None if rows is None else rows.expand(*self.memory, *rows.shape[-2:]).reshape(self.batch, self.heads, *rows.shape[-2:])
+        """The same where there may be none."""
+        return None if rows is None else self.memories(rows)
 
     def flat(self, amounts: Tensor | None) -> Tensor | None:
         """(..., t) -> (b, h, t)"""

@@ -10,8 +10,9 @@ used up, backward they are made again (DeltaFormer's chunkwise algorithm, arXiv 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -39,59 +40,51 @@ class Slots:
     presence: Tensor | None
     beta: Tensor
 
-    def weights(self, x: Tensor, first: int, strict: bool) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
-        """Weights (m, g, rows, end) of the slots up to each row's own (without it if ``strict``), and the map from their gradient to those of
-        x (m, g, rows, d), keys, levels and β. The first row's own slot is ``first``."""
-        rows, end = x.shape[2], first + x.shape[2]
-        row = torch.arange(first, end, device=x.device).unsqueeze(-1)
-        slot = torch.arange(end, device=x.device)
-        seen = slot < row if strict else slot <= row
-        if self.presence is not None:
-            seen = seen & self.presence[:, None, None, :end]
-        keys = self.keys[:, :, :end]
-        levels = (None, None) if self.level is None else (self.level[:, first:end], self.level[:, :end])
-        if self._softmax and rows:
-            return self._soft(x, keys, levels, seen)
+    def weights(self, x: Tensor, first: int, strict: bool) -> Tensor:
+        """Weights (m, g, rows, end) for x (m, g, rows, d) of the slots up to each row's own, or before it if ``strict``. The first row's own is ``first``."""
+        keys, seen, levels = self._up_to(first, first + x.shape[2], strict)
+        return self._soft(x, keys, levels, seen) if self._softmax else self._weighed(seen, x, keys, self.beta, *levels)
 
-        def run(x, keys, beta, *levels):
-            return weighed(self.factors, self.divides, beta[..., None, None] * self.factors.similarity(x, keys), amounts(seen, *levels, like=x))
-
-        weights, pullback = vjp(run, x, keys, self.beta, *(t for t in levels if t is not None))
-
-        def pulled(grad: Tensor) -> Gradients:
-            d_x, d_keys, d_beta, *d_levels = pullback(grad)
+    def pulled(self, x: Tensor, first: int, strict: bool, weights: Tensor, grad: Tensor) -> Gradients:
+        """Gradients of x, keys, levels and β from that of the weights."""
+        keys, seen, levels = self._up_to(first, first + x.shape[2], strict)
+        if not self._softmax:
+            d_x, d_keys, d_beta, *d_levels = vjp(partial(self._weighed, seen), x, keys, self.beta, *levels)[1](grad)
             return d_x, d_keys, *(d_levels or (None, None)), d_beta  # type: ignore[return-value]
+        beta = self.beta[..., None, None]
+        d_score = grad.sub_((weights * grad).sum(-1, keepdim=True)).mul_(weights)  # dS = P ∘ (dP − Σ P dP)
+        d_x, d_keys = d_score @ keys, (d_score.mT @ (beta * x)).sum(1, keepdim=True)
+        moved = [d_score.sum((1, 3)).to(levels[0].dtype), -d_score.sum((1, 2)).to(levels[0].dtype)] if levels else [None, None]
+        return beta * d_x, d_keys, *moved, (d_x * x).sum((2, 3))  # type: ignore[return-value]
 
-        return weights, pulled
+    def _up_to(self, first: int, end: int, strict: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Keys of the slots up to the last row's own, which of them each row sees, and the levels of rows and slots, where there are."""
+        row = torch.arange(first, end, device=self.keys.device).unsqueeze(-1)
+        slot = torch.arange(end, device=self.keys.device)
+        seen = slot < row if strict else slot <= row
+        seen = seen if self.presence is None else seen & self.presence[:, None, None, :end]
+        return self.keys[:, :, :end], seen, [] if self.level is None else [self.level[:, first:end], self.level[:, :end]]
+
+    def _weighed(self, seen: Tensor, x: Tensor, keys: Tensor, beta: Tensor, *levels: Tensor) -> Tensor:
+        return weighed(self.factors, self.divides, beta[..., None, None] * self.factors.similarity(x, keys), amounts(seen, *levels, like=x))
 
     @property
     def _softmax(self) -> bool:
         similarity, separation, scaling = self.factors
-        return similarity == Dot() and isinstance(separation, Exp) and isinstance(scaling, Log) and not self.divides
+        return similarity == Dot() and isinstance(separation, Exp) and isinstance(scaling, Log)
 
-    def _soft(self, x: Tensor, keys: Tensor, levels: tuple[Tensor | None, Tensor | None], seen: Tensor) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
-        """Softmax with its derivative written out: ``dS = P ∘ (dP − Σ P dP)``."""
-        beta = self.beta[..., None, None]
-        weights = torch.matmul(beta * x, keys.mT)
-        here, there = levels
-        if here is not None and there is not None:
-            weights = weights + (here.unsqueeze(-1) - there.unsqueeze(-2)).unsqueeze(1).to(weights.dtype)
+    def _soft(self, x: Tensor, keys: Tensor, levels: list[Tensor], seen: Tensor) -> Tensor:
+        """Softmax in place: a block of weights is large."""
+        weights = torch.matmul(self.beta[..., None, None] * x, keys.mT)
+        if levels:
+            weights = weights.add_((levels[0].unsqueeze(-1) - levels[1].unsqueeze(-2)).unsqueeze(1).to(weights.dtype))
         weights = weights.masked_fill_(~seen, -math.inf)
+        null = has_null_slot(self.factors.scaling)
         top = weights.amax(-1, keepdim=True)
-        top = top.clamp_min_(0.0) if has_null_slot(self.factors.scaling) else top.masked_fill_(top == -math.inf, 0.0)
+        top = top.clamp_min_(0.0) if null else top.masked_fill_(top == -math.inf, 0.0)
         weights = weights.sub_(top).exp_()
         total = weights.sum(-1, keepdim=True)
-        total = total + torch.exp(-top) if has_null_slot(self.factors.scaling) else total.masked_fill_(total == 0, 1.0)
-        weights = weights.div_(total)
-
-        def pulled(grad: Tensor) -> Gradients:
-            d_score = grad.sub((weights * grad).sum(-1, keepdim=True)).mul_(weights)
-            d_x = d_score @ keys
-            d_keys = (d_score.mT @ (beta * x)).sum(1, keepdim=True)
-            moved = (None, None) if here is None else (d_score.sum((1, 3)).to(here.dtype), -d_score.sum((1, 2)).to(here.dtype))
-            return beta * d_x, d_keys, *moved, (d_x * x).sum((2, 3))  # type: ignore[return-value]
-
-        return weights, pulled
+        return weights.div_(total.add_(torch.exp(-top)) if null else total.masked_fill_(total == 0, 1.0))
 
 
 def amounts(seen: Tensor, *levels: Tensor, like: Tensor) -> Tensor:
@@ -127,7 +120,7 @@ def write(x: Tensor, slots: Slots, target: Tensor, rate: Tensor | None, cached: 
         held[:, :first] = cached
     for m, i in blocks(target.shape[0], 1, first, target.shape[1]):
         begin, end = first + i.start, first + i.stop
-        weights = _some(slots, m).weights(x[m, :, i], begin, True)[0][:, 0]
+        weights = _some(slots, m).weights(x[m, :, i], begin, True)[:, 0]
         known = weights[..., :begin] @ held[m, :begin]
         known, system = (known, weights[..., begin:]) if rate is None else (rate[m, i] * known, rate[m, i] * weights[..., begin:])
         held[m, begin:end] = solve(system, target[m, i] - known)
@@ -142,8 +135,8 @@ def write_backward(x: Tensor, slots: Slots, held: Tensor, rate: Tensor | None, d
     d_rate = None if rate is None else torch.zeros_like(rate)
     for m, i in reversed(list(blocks(d_written.shape[0], 1, first, d_written.shape[1]))):
         begin, end = first + i.start, first + i.stop
-        weights, pullback = _some(slots, m).weights(x[m, :, i], begin, True)
-        weights = weights[:, 0]
+        some, rows = _some(slots, m), x[m, :, i]
+        weights = some.weights(rows, begin, True)[:, 0]
         system = weights[..., begin:] if rate is None else rate[m, i] * weights[..., begin:]
         eye = torch.eye(end - begin, dtype=system.dtype, device=system.device)
         pull = torch.linalg.solve_triangular((eye + system.tril(-1)).mT, d_held[m, begin:end], upper=True, unitriangular=True)
@@ -152,7 +145,7 @@ def write_backward(x: Tensor, slots: Slots, held: Tensor, rate: Tensor | None, d
             d_rate[m, i] = -(pull * (weights @ held[m, :end])).sum(-1, keepdim=True)
         pull = pull if rate is None else rate[m, i] * pull
         d_held[m, :begin] -= weights[..., :begin].mT @ pull
-        grads.add(m, i, begin, pullback((-pull @ held[m, :end].mT).unsqueeze(1)))
+        grads.add(m, i, begin, some.pulled(rows, begin, True, weights.unsqueeze(1), (-pull @ held[m, :end].mT).unsqueeze(1)))
     return grads, d_held[:, first:].clone(), d_rate, d_held[:, :first].clone()
 
 
@@ -161,7 +154,7 @@ def read(x: Tensor, slots: Slots, held: Tensor) -> Tensor:
     first = held.shape[1] - x.shape[2]
     output = held.new_empty(*x.shape[:3], held.shape[2])
     for m, i in blocks(x.shape[0], x.shape[1], first, x.shape[2]):
-        output[m, :, i] = _some(slots, m).weights(x[m, :, i], first + i.start, False)[0] @ held[m, None, : first + i.stop]
+        output[m, :, i] = _some(slots, m).weights(x[m, :, i], first + i.start, False) @ held[m, None, : first + i.stop]
     return output
 
 
@@ -170,10 +163,10 @@ def read_backward(x: Tensor, slots: Slots, held: Tensor, d_output: Tensor):
     first = held.shape[1] - x.shape[2]
     grads, d_held = _Gradients(x, slots), torch.zeros_like(held)
     for m, i in blocks(x.shape[0], x.shape[1], first, x.shape[2]):
-        end = first + i.stop
-        weights, pullback = _some(slots, m).weights(x[m, :, i], first + i.start, False)
+        some, rows, begin, end = _some(slots, m), x[m, :, i], first + i.start, first + i.stop
+        weights = some.weights(rows, begin, False)
         d_held[m, :end] += (weights.mT @ d_output[m, :, i]).sum(1)
-        grads.add(m, i, first + i.start, pullback(d_output[m, :, i] @ held[m, None, :end].mT))
+        grads.add(m, i, begin, some.pulled(rows, begin, False, weights, d_output[m, :, i] @ held[m, None, :end].mT))
     return grads, d_held
 
 

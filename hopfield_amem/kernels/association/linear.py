@@ -39,7 +39,7 @@ class Sequence(NamedTuple):
 
     @property
     def chunk(self) -> int:
-        return min(CHUNK, -(-self.keys.shape[2] // BLOCK) * BLOCK)
+        return min(CHUNK, max(1, -(-self.keys.shape[2] // BLOCK)) * BLOCK)
 
     def segments(self) -> list[slice]:
         """Ranges of tokens that are prepared together."""
@@ -108,13 +108,13 @@ def backward(given: Sequence, kept: tuple[Tensor, Tensor, Tensor], cotangents: t
         chunks = slice(part.start // given.chunk, part.start // given.chunk + pieces.keys.shape[1])
         before, solved = states[:, chunks], None if pieces.erase_rate is None else inverses[:, chunks]
         ready = prepared(pieces, solved)
-        outer = (None if g is None else given._chunked(g[:, :, part], queries) for g, queries in ((d_output, True), (d_written, False)))
-        d_ready, d_state = _walk_back(ready, given._chunked(written[:, :, part], False), before, *outer, d_state)
-        for whole, grad in zip(grads, pulled(pieces, solved, ready, d_ready), strict=False):
-            if whole is not None and grad is not None:
-                whole = whole if whole.ndim == 4 else whole.unsqueeze(-1)
+        d_outer, d_u = (None if g is None else given._chunked(g[:, :, part], queries) for g, queries in ((d_output, True), (d_written, False)))
+        d_ready, d_state = _walk_back(ready, given._chunked(written[:, :, part], False), before, d_outer, d_u, d_state)
+        for whole, piece in zip(grads, pulled(pieces, solved, ready, d_ready), strict=False):
+            if whole is not None and piece is not None:
                 rows = whole[:, :, part]
-                rows.copy_(grad.flatten(-3, -2).reshape(*whole.shape[:2], -1, whole.shape[3])[:, :, : rows.shape[2]])
+                grad = piece.flatten(-3, -2).reshape(*whole.shape[:2], -1, piece.shape[-1])[:, :, : rows.shape[2]]
+                rows.copy_(grad.reshape(rows.shape))
     if given.state is not None:
         grads[-1] = d_state.reshape(given.state.shape).clone()
     return grads
@@ -162,7 +162,7 @@ def definition(tensors, _) -> tuple[Tensor, Tensor, Tensor]:
     query, keys, values, a, b, erase, decay, state = tensors
     level = None if decay is None else decay.cumsum(-2)
     values = values if a is None else a.unsqueeze(-1) * values
-    rows = query is not None and query.shape[1] // max(1, keys.shape[1])
+    rows = 1 if query is None else query.shape[1] // max(1, keys.shape[1])
 
     def weights(x, shared):
         if level is None:
@@ -172,10 +172,10 @@ def definition(tensors, _) -> tuple[Tensor, Tensor, Tensor]:
         faded = torch.where(keep, here.unsqueeze(-2) - here.unsqueeze(-3), -math.inf).exp()
         return torch.einsum("...id,...jd,...ijd->...ij", x, shared, faded.expand(*faded.shape[:-1], x.shape[-1]))
 
-    u, left = values, 1.0 if level is None else level.exp()
+    u, left = values, torch.ones_like(keys[..., :1]) if level is None else level.exp()
     if b is not None:
         at = keys if erase is None else erase
-        held = 0.0 if state is None else (at * left) @ state
+        held = torch.zeros_like(values) if state is None else (at * left) @ state
         u = solve(b.unsqueeze(-1) * weights(at, keys), values - b.unsqueeze(-1) * held)
     ended = keys if level is None else keys * (level[..., -1:, :] - level).exp()
     final = ended.mT @ u
@@ -183,9 +183,9 @@ def definition(tensors, _) -> tuple[Tensor, Tensor, Tensor]:
         final = final + (state if level is None else level[..., -1:, :].exp().mT * state)
     if query is None:
         return values.new_empty(0), final, u
-    keys, written, left, held = (t if not isinstance(t, Tensor) or rows == 1 else t.repeat_interleave(rows, 1) for t in (keys, u, left, state))
+    keys, written, left = (t.repeat_interleave(rows, 1) for t in (keys, u, left))
     output = weights(query, keys) @ written
-    return output if held is None else output + (query * left) @ held, final, u
+    return output if state is None else output + (query * left) @ state.repeat_interleave(rows, 1), final, u
 
 
 @torch.library.custom_op("hopfield_amem::linear", mutates_args=())

@@ -121,7 +121,7 @@ def _one(rows: Tensor) -> Tensor:
 
 def _grouped(rows: Tensor, keys: Tensor) -> Tensor:
     """(b, h · g, t, d) -> (b · h, g, t, d)"""
-    return rows.reshape(keys.shape[0] * keys.shape[1], -1, *rows.shape[2:])
+    return rows.reshape(keys.shape[0] * keys.shape[1], rows.shape[1] // max(1, keys.shape[1]), *rows.shape[2:])
 
 
 def _column(rate: Tensor | None) -> Tensor | None:

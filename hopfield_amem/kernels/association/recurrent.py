@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...energies import Loss, Ridge
-from .reference import average, regressed, rooted
+from ...energies import Loss, Memory, ReadEnergy, Ridge
 from .tokens import MatrixState, RidgeState, SlotState, State, Tokens, scaled
 
 
@@ -99,3 +98,22 @@ def _stacked(tokens: Tokens, outputs: list[Tensor]) -> Tensor:
     if not outputs:
         return tokens.values.new_zeros(*torch.broadcast_shapes(tokens.lead, tokens.query.shape[:-2]), 0, tokens.values.shape[-1])
     return torch.stack(outputs, -2)
+
+
+def average(energy: ReadEnergy, weights: Tensor) -> Tensor:
+    """Weights divided by their sum, where the state of the energy is free; 0 where nothing is read."""
+    if not energy.divides:
+        return weights
+    mass = weights.sum(-1, keepdim=True)
+    return torch.where(mass == 0, 0.0, weights / torch.where(mass == 0, 1.0, mass))
+
+
+def rooted(energy: ReadEnergy, rows: Tensor) -> Tensor:
+    """Rows times √β: with the kernel ``β k·k`` a ridge regression is one on these features."""
+    return rows * energy.inverse_temperature(2, rows) ** 0.5
+
+
+def regressed(memory: Memory, covariance: Tensor, query: Tensor) -> Tensor:
+    """``(H + λ)⁻¹ q``. (..., d, d), (..., d, 1) -> (..., d, 1)"""
+    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    return torch.cholesky_solve(query, torch.linalg.cholesky(covariance + memory.write.penalty * eye))  # type: ignore[union-attr]

@@ -7,12 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from ...energies import Memory, ReadEnergy, Ridge
+from ...energies import ReadEnergy, Ridge
+from .recurrent import average, recurrent, regressed, rooted
 from .tokens import MatrixState, RidgeState, SlotState, State, Tokens, after, scaled
 
 
 def reference(tokens: Tokens) -> tuple[Tensor, State]:
     """What every other path must equal: ``u = a v − b κ₁ u``, a triangular system, and ``o = κ₂ u``."""
+    if not tokens.length:
+        return recurrent(tokens)
     if isinstance(tokens.memory.write, Ridge):
         return ridge(tokens)
     read, predictor, old, ago = tokens.memory.read, tokens.memory.predictor, tokens.cached, _ago(tokens)
@@ -32,14 +35,6 @@ def solve(system: Tensor, target: Tensor) -> Tensor:
     """``u`` of ``u + A u = r`` with A strictly lower triangular. (..., t, t), (..., t, v) -> (..., t, v)"""
     eye = torch.eye(system.shape[-1], dtype=system.dtype, device=system.device)
     return torch.linalg.solve_triangular(eye + system.tril(-1), target, upper=False, unitriangular=True)
-
-
-def average(energy: ReadEnergy, weights: Tensor) -> Tensor:
-    """Weights divided by their sum, where the state of the energy is free; 0 where nothing is read."""
-    if not energy.divides:
-        return weights
-    mass = weights.sum(-1, keepdim=True)
-    return torch.where(mass == 0, 0.0, weights / torch.where(mass == 0, 1.0, mass))
 
 
 def _ago(tokens: Tokens) -> Tensor:
@@ -101,14 +96,3 @@ def ridge(tokens: Tokens) -> tuple[Tensor, RidgeState]:
         memory = memory + left * tokens.state.memory.unsqueeze(-3)
     found = regressed(tokens.memory, covariance, query.unsqueeze(-1))
     return (found.mT @ memory).squeeze(-2), RidgeState(covariance[..., -1, :, :], memory[..., -1, :, :])
-
-
-def rooted(energy: ReadEnergy, rows: Tensor) -> Tensor:
-    """Rows times √β: with the kernel ``β k·k`` a ridge regression is one on these features."""
-    return rows * energy.inverse_temperature(2, rows) ** 0.5
-
-
-def regressed(memory: Memory, covariance: Tensor, query: Tensor) -> Tensor:
-    """``(H + λ)⁻¹ q``. (..., d, d), (..., d, 1) -> (..., d, 1)"""
-    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-    return torch.cholesky_solve(query, torch.linalg.cholesky(covariance + memory.write.penalty * eye))  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ Solved by Cholesky factors at every token, where the paper iterates conjugate gr
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ def _folded(query: Tensor, keys: Tensor, weight: Tensor | None, decay: Tensor | 
     weight = keys.new_ones(members, length) if weight is None else weight.reshape(members, length)
     decay = keys.new_zeros(members, length) if decay is None else decay.reshape(members, length)
     state = keys.new_zeros(members, width, width) if state is None else state.reshape(members, width, width)
-    return query.reshape(members, -1, length, width), keys.reshape(members, length, width), weight, decay, state
+    return query.reshape(members, query.shape[1] // max(1, keys.shape[1]), length, width), keys.reshape(members, length, width), weight, decay, state
 
 
 @torch.library.custom_op("hopfield_amem::ridge", mutates_args=())
@@ -72,7 +73,8 @@ def ridge_backward(
     for n in reversed(range(starts.shape[1])):
         part = slice(n * CHUNK, (n + 1) * CHUNK)
         places = ((slice(None), slice(None), part), *(((slice(None), part),) * 3))
-        _, pullback = vjp(lambda *t: chunk(*t, penalty), *(t[at].contiguous() for t, at in zip(given[:4], places, strict=True)), starts[:, n])
+        pieces = [t[at].contiguous() for t, at in zip(given, places, strict=False)]
+        _, pullback = vjp(partial(chunk, penalty=penalty), *pieces, starts[:, n])
         *found, d_state = pullback((d_found[:, :, part], d_state))
         for grad, at, one in zip(grads, places, found, strict=False):
             grad[at] = one
