@@ -50,13 +50,14 @@ kernels: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/retrieve.py
+	$(BIN)/python benchmarks/associate.py
 
 # The benchmark runs even where a test fails, so that a GPU lent for an hour gives both answers; either failing fails the target.
 gpu: $(GPU_READY)
 	@$(GPU_RUN) benchmarks/gpu.py check
 	@processes=$$($(GPU_RUN) -c "import xdist" 2>/dev/null && echo "-n 8"); \
 	$(GPU_RUN) -m pytest $$processes $(GPU_TESTS); tests=$$?; \
-	$(GPU_RUN) benchmarks/gpu.py $(GPU_OPTIONS) && exit $$tests
+	$(GPU_RUN) benchmarks/gpu.py $(GPU_OPTIONS) && $(GPU_RUN) benchmarks/associate.py $(GPU_OPTIONS) && exit $$tests
 
 clean:
 	rm -rf $(VENV) out *.egg-info .pytest_cache .ruff_cache .hypothesis
