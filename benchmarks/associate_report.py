@@ -12,7 +12,7 @@ def page(result: dict) -> str:
         "# Memories that are written token by token", "",
         f"`{result['command']}` on {where['machine']['cpu']}, {where['threads']} threads, {where['date'][:10]}; "
         f"Python {versions['python']}, torch {versions['torch']}. "
-        "Forward and backward, float32, 4 heads, d = 64, unless said otherwise. Memory is the peak over the inputs; *beyond* leaves out output and gradients.", "",
+        "Forward and backward, float32, 4 heads, d = 64, unless said otherwise. Memory is the peak over the inputs, *beyond* without output and gradients.", "",
     ]  # fmt: skip
     found = result["tables"]
     for title, rows in (
