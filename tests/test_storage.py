@@ -11,7 +11,13 @@ from hopfield_amem.storage import FORMAT, load_memory, save_memory
 
 SEEDED = torch.Generator().manual_seed(0)
 KEYS, VALUES, QUERY = (torch.randn(shape, generator=SEEDED) for shape in ((6, 4), (6, 3), (2, 4)))
-SPECS = [*ENERGIES.values(), Memory(presets.linear_attention(), Delta()), Memory(presets.linear_attention(), Ridge(0.3)), *MEMORIES.values(), ReadEnergy(Cosine(), Exp(), Log())]
+SPECS = [
+    *ENERGIES.values(),
+    Memory(presets.linear_attention(), Delta()),
+    Memory(presets.linear_attention(), Ridge(0.3)),
+    *MEMORIES.values(),
+    ReadEnergy(Cosine(), Exp(), Log()),
+]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..energies import Custom, Elementwise, Invariant, Manhattan, Memory, ReadEnergy
+from ..energies import Custom, Elementwise, Invariant, Manhattan, Memory, ReadEnergy, Ridge, Simplex
 from . import fused
 from .association.tokens import constant
 
@@ -129,7 +129,13 @@ def _explained_written_kernels(memory: Memory, query: Tensor, reason: str) -> Ex
     Raises:
         ValueError: a memory or tensors that they do not serve.
     """
-    raise ValueError("The triton backend does not write memories yet. Use backend='chunked'.")
+    if memory.slope and isinstance(memory.predictor.scaling, Simplex):
+        raise ValueError(f"The triton backend predicts with Sum() or Log() scaling, got {memory.predictor}. Use backend='chunked', or another prediction.")
+    for energy in {memory.predictor.name: memory.predictor, memory.read.name: memory.read}.values():
+        chosen = _explained_kernels(energy, query, reason)
+    engine = "of a matrix state" if constant(memory) else "of a triangular system and of reads"
+    solved = "; torch solves the ridge regressions" if isinstance(memory.write, Ridge) else ""
+    return Explanation("triton", f"{chosen.engine} {engine}", reason + solved, memory.read.name)
 
 
 def _explained_kernels(energy: ReadEnergy, query: Tensor, reason: str) -> Explanation:

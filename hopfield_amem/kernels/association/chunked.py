@@ -12,7 +12,8 @@ from ...energies import ReadEnergy, Ridge
 from ...energies.memory import is_linear
 from .. import fused
 from ..differentiable import differentiable
-from ..retrieve import retrieve
+from ..gates import EVERYTHING, Gates
+from ..retrieve import opened, retrieve
 from . import linear, operators, ridge  # noqa: F401  they register what ``Engines`` names
 from .folding import Folding
 from .recurrent import rooted
@@ -22,14 +23,13 @@ LONG = 2 * linear.CHUNK  # from here on a linear write is faster through a matri
 
 
 class Engines(NamedTuple):
-    """Names of the families of operators: of a state of constant size, of writing slots, of reading them."""
+    """Names of the families of operators: of a state of constant size, and of writing slots."""
 
     linear: str
     written: str
-    recalled: str
 
 
-TILES = Engines("linear", "written", "recalled")
+TILES, KERNELS = Engines("linear", "written"), Engines("triton linear", "triton written")
 
 
 def chunked(tokens: Tokens, engines: Engines = TILES) -> tuple[Tensor, State]:
@@ -50,7 +50,9 @@ def _linear(tokens: Tokens, folding: Folding, engines: Engines, state: State | N
     if query is not None:
         query = folding.queries(tokens.memory.read.inverse_temperature(2, query) * query)
     keys, values = folding.memories(tokens.keys), folding.memories(tokens.values)
-    erase, decay, matrix = (folding.folded(t) for t in (tokens.erase, tokens.decay, None if state is None else state[0].to(values.dtype)))
+    erase, decay, matrix = (
+        folding.folded(t) for t in (tokens.erase, tokens.decay, None if state is None else state[0].to(torch.promote_types(values.dtype, torch.float32)))
+    )
     rates = [_squeezed(folding, rate) for rate in (tokens.write_rate, tokens.erase_rate)]
     if tokens.memory.slope:
         beta = _beta(tokens.memory.predictor, keys, folding.memories).unsqueeze(-1)
@@ -63,7 +65,7 @@ def _linear(tokens: Tokens, folding: Folding, engines: Engines, state: State | N
 def _written(tokens: Tokens, folding: Folding, engines: Engines) -> Tensor:
     """u of the tokens, (..., t, v)"""
     if not tokens.memory.slope:
-        target = scaled(tokens.write_rate, tokens.values)
+        target = scaled(tokens.write_rate, tokens.values).to(tokens.values.dtype)
         return target.expand(*tokens.lead, *target.shape[-2:])
     energy = tokens.memory.predictor
     if is_linear(energy) and tokens.length > LONG:
@@ -78,21 +80,26 @@ def _written(tokens: Tokens, folding: Folding, engines: Engines) -> Tensor:
 def _recalled(tokens: Tokens, folding: Folding, engines: Engines, slots: Tensor) -> Tensor:
     """What the queries read, (..., t, v)"""
     energy, levels, present = tokens.memory.read, tokens.levels(), tokens.present()
-    if engines is TILES and fused.AVAILABLE and fused.suits(energy) and levels is None and present is None and not tokens.cached:
+    if engines is KERNELS:
+        gates = Gates(None if present is None else present.unsqueeze(-2), reach=EVERYTHING, offset=tokens.cached, level=levels)
+        return opened("triton")(energy, tokens.slots, gates).read(tokens.query, slots)
+    if fused.AVAILABLE and fused.suits(energy) and levels is None and present is None and not tokens.cached:
         return retrieve(energy, tokens.query, tokens.keys, slots, causal=True, backend="chunked")
     query, keys, held = folding.queries(tokens.query), folding.memories(tokens.slots), folding.memories(slots)
     gates = folding.flat(levels), folding.flat(present), _beta(energy, query, folding.queries)
-    return folding.answers(differentiable(engines.recalled, (energy.name, energy.divides), query, keys, held, *gates)[0])
+    return folding.answers(differentiable("recalled", (energy.name, energy.divides), query, keys, held, *gates)[0])
 
 
 def _ridge(tokens: Tokens, folding: Folding, engines: Engines) -> tuple[Tensor, RidgeState]:
     """``o = q* G`` with ``q* = (H + λ)⁻¹ q``: a linear memory read by preconditioned queries."""
-    energy, decay = tokens.memory.read, folding.folded(tokens.decay)
-    query, keys, values = folding.queries(rooted(energy, tokens.query)), folding.memories(rooted(energy, tokens.keys)), folding.memories(tokens.values)
+    energy, decay, values = tokens.memory.read, folding.folded(tokens.decay), folding.memories(tokens.values)
+    exact = torch.promote_types(values.dtype, torch.float32)
+    query, keys = folding.queries(rooted(energy, tokens.query.to(exact))), folding.memories(rooted(energy, tokens.keys.to(exact)))
     weight = _squeezed(folding, tokens.write_rate)
-    before = [folding.folded(t.to(values.dtype)) for t in tokens.state] if isinstance(tokens.state, RidgeState) else [None, None]  # type: ignore[union-attr]
+    before = [folding.folded(t.to(exact)) for t in tokens.state] if isinstance(tokens.state, RidgeState) else [None, None]  # type: ignore[union-attr]
     found, covariance = differentiable("ridge", (tokens.memory.write.penalty,), query, keys, weight, decay, before[0])[:2]  # type: ignore[union-attr]
-    output, memory, _ = differentiable(engines.linear, (), found.to(query.dtype), keys, values, weight, None, None, decay, before[1])[:3]
+    given = found.to(values.dtype), keys.to(values.dtype), values, weight, None, None, decay, before[1]
+    output, memory, _ = differentiable(engines.linear, (), *given)[:3]
     return folding.answers(output), RidgeState(folding.unfolded(covariance), folding.unfolded(memory))
 
 
@@ -118,5 +125,7 @@ def _beta(energy: ReadEnergy, like: Tensor, folded: Callable[[Tensor], Tensor]) 
 
 
 def kernels(tokens: Tokens) -> tuple[Tensor, State]:
-    """The same by Triton kernels."""
-    raise NotImplementedError
+    """The same by Triton kernels; a ridge regression is solved by torch and read by them."""
+    from ..triton import linear, written  # noqa: F401  they register what ``KERNELS`` names
+
+    return chunked(tokens, KERNELS)
