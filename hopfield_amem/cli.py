@@ -34,16 +34,19 @@ def demo(
 
 @app.command()
 def energies() -> None:
-    """List the preset energies and their equations."""
+    """List the preset energies and memories, and their equations."""
     from rich.console import Console
     from rich.table import Table
 
-    from . import ENERGIES
+    from . import ENERGIES, MEMORIES
 
     table = Table("preset", "energy", title="hopfield_amem.ENERGIES")
     for name, energy in ENERGIES.items():
         table.add_row(name, str(energy))
-    Console().print(table)
+    written = Table("preset", "memory that is written", title="hopfield_amem.MEMORIES", show_lines=True)
+    for name, memory in MEMORIES.items():
+        written.add_row(name, str(memory))
+    Console().print(table, written)
 
 
 if __name__ == "__main__":

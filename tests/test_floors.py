@@ -75,13 +75,15 @@ def test_the_snippets_of_the_readme_and_the_guide_run(tmp_path, monkeypatch):
     patterns = torch.nn.functional.normalize(torch.randn(40, 8), dim=-1)
     given = {
         "stored": patterns, "originals": patterns[:10], "damaged": patterns[:10] + 0.1, "sample": patterns[10:], "patterns": patterns,
+        "q": patterns, "k": patterns, "v": patterns, "rate": torch.rand(40), "decay": torch.rand(40),
         "query": patterns[:10], "keys": patterns, "values": patterns, "labels": torch.eye(40), "energy": hopfield_amem.presets.log_sum_exp(4.0),
     }  # fmt: skip
-    for page in ("README.md", "docs/guide.md", "docs/kernels.md"):
+    for page in ("README.md", "docs/guide.md", "docs/kernels.md", "docs/written.md"):
         blocks = re.findall(r"```python\n(.*?)```", (HOUSE.parent / page).read_text(encoding="utf-8"), re.DOTALL)
         assert len(blocks) >= 2
+        found = dict(given)  # blocks of a page go on from each other
         for block in blocks:
-            exec(block, dict(given))
+            exec(block, found)
 
 
 def test_every_public_name_exists():

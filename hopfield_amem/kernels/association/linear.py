@@ -17,7 +17,7 @@ from .chunks import BLOCK, Pieces, Prepared, inverse, prepared, pulled
 from .reference import solve
 
 CHUNK = 64
-SEGMENT = 2**16  # tokens of all heads that are prepared together, which bounds what is alive at once
+SEGMENT = 2**11  # tokens of all heads that are prepared together: a few such tensors fit a core's cache
 
 
 class Sequence(NamedTuple):
