@@ -94,6 +94,18 @@ TABLE: dict[tuple[str, int, int], tuple[Tile, ...]] = {
     ("slots", 4, 64): (Tile(16, 32, 4, 2),),
     ("slots", 4, 128): (Tile(16, 16, 4, 1),),
     ("slots", 4, 256): (Tile(16, 16, 8, 1, NONE),),
+    ("solve", 2, 64): (Tile(64, 64, 4, 2),),
+    ("solve", 2, 128): (Tile(64, 64, 8, 2),),
+    ("solve", 2, 256): (Tile(32, 32, 8, 1),),
+    ("solve", 4, 64): (Tile(32, 32, 4, 1),),
+    ("solve", 4, 128): (Tile(16, 16, 4, 1),),
+    ("solve", 4, 256): (Tile(16, 16, 8, 1),),
+    ("transposed", 2, 64): (Tile(64, 64, 4, 2),),
+    ("transposed", 2, 128): (Tile(64, 64, 8, 2),),
+    ("transposed", 2, 256): (Tile(32, 32, 8, 1),),
+    ("transposed", 4, 64): (Tile(32, 32, 4, 1),),
+    ("transposed", 4, 128): (Tile(16, 16, 4, 1),),
+    ("transposed", 4, 256): (Tile(16, 16, 8, 1),),
 }
 ELEMENTWISE = Tile(16, 16, 8, 1)  # |x − ξ| of a tile holds queries × slots × width numbers
 FEW = 64  # up to this many queries the blocks are narrow and the slots are split

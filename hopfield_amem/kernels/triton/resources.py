@@ -109,7 +109,7 @@ def launches(
         results = launch.forward(read, value, mass, backward, dtype)
         if backward:
             cotangents = (torch.empty_like(results.output), results.value if value else None, results.mass if mass else None)
-            gradients.backward(read, cotangents, results.tensors(), (True,) * 6)
+            gradients.backward(read, cotangents, results.tensors(), (True,) * 7)
     return found
 
 
