@@ -21,7 +21,7 @@ def sweep(
     scale, row_term, level, tau = row
     queries, slots, width, columns, b, h, memory, member = sizes
     first, last = span
-    _, _, seed, rate, ages = options
+    reach, offset, seed, rate, ages = options
     GATED: tl.constexpr = MASKED or SIGHT.presence
     for j in range(first, last, SHAPE.slots):
         k = tile(keys, b, memory, j, slots, width, SHAPE.slots, SHAPE.width, SHAPE.padded, MASKED)

@@ -52,7 +52,7 @@ def written_backward(
     dims = (queries, slots, b, h, member)
     acc = tl.zeros([ROWS, COLUMNS], tl.float32)
     weight = drawn(k, first, here, tensors, vectors, operands, dims, limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE)
-    inner = tl.trans(beside(weight, MODE.precision, SHAPE.queries))
+    inner = tl.trans(beside(weight, MODE, SHAPE.queries)).to(k.dtype)
 
     ready = tl.minimum(finished(done), after)
     for i in range(0, ready):
@@ -70,7 +70,7 @@ def written_backward(
 
     right = tile(grads, b, h, first, queries, columns, SHAPE.queries, SHAPE.columns, SHAPE.padded, True).to(tl.float32) - acc
     right = tl.where((rows < queries)[:, None], right, 0.0)
-    right += tl.dot(inner, right, input_precision=MODE.precision)
+    right = matmul(inner, right.to(k.dtype), right, MODE)
     right = tl.where(lost > 0, float("nan"), right)
     pointer, batch_stride, head_stride, row_stride = g
     c = tl.arange(0, COLUMNS)

@@ -31,30 +31,33 @@ def weighed(
 
 
 @triton.jit
-def beside(lower, PRECISION: tl.constexpr, SIZE: tl.constexpr):
+def beside(lower, MODE: tl.constexpr, SIZE: tl.constexpr):
     """(I + L)⁻¹ − I of a strictly lower triangular L: (SIZE, SIZE)
 
-    Rows are substituted in diagonal blocks of 16, in all of them at once; then blocks join by twos, −X₂₂ L₂₁ X₁₁. Both are stable however large L is.
+    Rows are substituted in both halves of the diagonal at once, which then join, −X₂₂ L₂₁ X₁₁: stable however large L is.
     """
-    BLOCKS: tl.constexpr = SIZE // 16
-    r = tl.arange(0, SIZE)
-    block = tl.arange(0, BLOCKS)
-    small = tl.arange(0, 16)
-    own = (r // 16)[:, None, None] == block[None, :, None]
-    turned = tl.permute(tl.reshape(tl.sum(tl.where(own, tl.reshape(lower, (SIZE, BLOCKS, 16)), 0.0), 1), (BLOCKS, 16, 16)), (0, 2, 1))
-    x = tl.where(small[None, :, None] == small[None, None, :], 1.0, 0.0) + tl.zeros([BLOCKS, 16, 16], tl.float32)
-    for i in range(1, 16):
-        coefficients = tl.sum(tl.where(small[None, None, :] == i, turned, 0.0), 2)
+    HALF: tl.constexpr = SIZE // 2 if SIZE > 16 else 16
+    PARTS: tl.constexpr = SIZE // HALF
+    part = tl.arange(0, PARTS)
+    r = tl.arange(0, HALF)
+    split = tl.reshape(lower, (PARTS, HALF, PARTS, HALF))
+    own = part[:, None, None, None] == part[None, None, :, None]
+    turned = tl.permute(tl.sum(tl.where(own, split, 0.0), 2), (0, 2, 1))
+    x = tl.where(r[None, :, None] == r[None, None, :], 1.0, 0.0) + tl.zeros([PARTS, HALF, HALF], tl.float32)
+    for i in range(1, HALF):
+        coefficients = tl.sum(tl.where(r[None, None, :] == i, turned, 0.0), 2)
         row = tl.sum(coefficients[:, :, None] * x, 1)
-        x = tl.where(small[None, :, None] == i, x - row[:, None, :], x)
-    whole = tl.reshape(tl.where(own, tl.reshape(x, (SIZE, 16))[:, None, :], 0.0), (SIZE, SIZE))
-    for level in tl.static_range(0, 3):
-        if (16 << level) < SIZE:
-            part = r // (16 << level)
-            corner = (part[:, None] == part[None, :] + 1) & (part % 2 == 1)[:, None]
-            joined = tl.dot(tl.where(corner, lower, 0.0), whole, input_precision=PRECISION)
-            whole -= tl.dot(whole, joined, input_precision=PRECISION)
-    return tl.where(r[:, None] == r[None, :], 0.0, whole)
+        x = tl.where(r[None, :, None] == i, x - row[:, None, :], x)
+    whole = tl.where(own, x[:, :, None, :], 0.0)
+    if PARTS == 2:
+        below = (part[:, None, None, None] == 1) & (part[None, None, :, None] == 0)
+        upper = tl.sum(tl.where(part[:, None, None] == 0, x, 0.0), 0)
+        under = tl.sum(tl.where(part[:, None, None] == 1, x, 0.0), 0)
+        corner = tl.sum(tl.sum(tl.where(below, split, 0.0), 2), 0)
+        corner = tl.dot(under, tl.dot(corner, upper, input_precision=MODE.precision), input_precision=MODE.precision)
+        whole = tl.where(below, -corner[None, :, None, :], whole)
+    s = tl.arange(0, SIZE)
+    return tl.where(s[:, None] == s[None, :], 0.0, tl.reshape(whole, (SIZE, SIZE)))
 
 
 @triton.jit
