@@ -94,18 +94,18 @@ TABLE: dict[tuple[str, int, int], tuple[Tile, ...]] = {
     ("slots", 4, 64): (Tile(16, 32, 4, 2),),
     ("slots", 4, 128): (Tile(16, 16, 4, 1),),
     ("slots", 4, 256): (Tile(16, 16, 8, 1, NONE),),
-    ("solve", 2, 64): (Tile(64, 64, 4, 2),),
-    ("solve", 2, 128): (Tile(64, 64, 8, 2),),
-    ("solve", 2, 256): (Tile(32, 32, 8, 1),),
-    ("solve", 4, 64): (Tile(32, 32, 4, 1),),
-    ("solve", 4, 128): (Tile(16, 16, 4, 1),),
-    ("solve", 4, 256): (Tile(16, 16, 8, 1),),
-    ("transposed", 2, 64): (Tile(64, 64, 4, 2),),
-    ("transposed", 2, 128): (Tile(64, 64, 8, 2),),
-    ("transposed", 2, 256): (Tile(32, 32, 8, 1),),
-    ("transposed", 4, 64): (Tile(32, 32, 4, 1),),
-    ("transposed", 4, 128): (Tile(16, 16, 4, 1),),
-    ("transposed", 4, 256): (Tile(16, 16, 8, 1),),
+    ("solve", 2, 64): (Tile(64, 64, 4, 2, L | M | OL | OM), Tile(32, 32, 4, 2, H | OH)),
+    ("solve", 2, 128): (Tile(64, 64, 4, 2, L | OL), Tile(64, 64, 8, 2, M), Tile(32, 32, 4, 2, H | OM | OH)),
+    ("solve", 2, 256): (Tile(32, 32, 4, 2, L | M | OL), Tile(16, 16, 4, 2, H | OM | OH)),
+    ("solve", 4, 64): (Tile(16, 16, 4, 1),),
+    ("solve", 4, 128): (Tile(16, 16, 8, 1),),
+    ("solve", 4, 256): (Tile(16, 16, 8, 1, NONE),),
+    ("transposed", 2, 64): (Tile(64, 64, 4, 2, L | M | OL), Tile(32, 32, 4, 2, H | OM | OH)),
+    ("transposed", 2, 128): (Tile(64, 64, 4, 2, L), Tile(64, 64, 8, 2, M), Tile(32, 32, 4, 2, H | OL), Tile(16, 16, 4, 2, OM | OH)),
+    ("transposed", 2, 256): (Tile(32, 32, 4, 2, L | M | OL), Tile(16, 16, 4, 2, H | OM | OH)),
+    ("transposed", 4, 64): (Tile(16, 16, 4, 1),),
+    ("transposed", 4, 128): (Tile(16, 16, 8, 1),),
+    ("transposed", 4, 256): (Tile(16, 16, 8, 1, NONE),),
 }
 ELEMENTWISE = Tile(16, 16, 8, 1)  # |x − ξ| of a tile holds queries × slots × width numbers
 FEW = 64  # up to this many queries the blocks are narrow and the slots are split
@@ -131,8 +131,9 @@ def load(read: Operands) -> Serves:
     fold, sight = read.fold, read.sight
     heavy = not fold.affine or fold.slot_factor or sight.per_query or sight.dropout
     laden = (fold.slot_term or not read.compiled.light) + sight.presence  # both together are heavy
-    degree = 2 if heavy else laden
-    return (L, M, H)[degree] if 90 <= capability(read.state.device) < 120 else (OL, OM, OH)[degree]
+    degree = 2 if heavy else min(2, laden + sight.fades)
+    grouped = 90 <= capability(read.state.device) < 120 and not (sight.fades and degree == 2)  # what decays beside that takes the smaller tiles
+    return (L, M, H)[degree] if grouped else (OL, OM, OH)[degree]
 
 
 def choose(role: str, read: Operands) -> Config:

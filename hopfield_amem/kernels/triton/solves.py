@@ -153,7 +153,7 @@ def _read(written: Written, read: Operands) -> Tensor:
 
 def _rows(read: Operands, written: Written, statistic: Tensor, through: Tensor | None) -> PerQuery:
     """Per row what weights and, with ``through`` = ⟨dR, R⟩, their gradients need: as ``gradients.per_query``."""
-    trivial = read.beta.new_empty(0, dtype=torch.float32) if through is None else torch.zeros_like(through)
+    trivial = torch.zeros_like(read.row_scale) if through is None else torch.zeros_like(through)
     rows = PerQuery(trivial, trivial, read.gain, trivial, False, None)
     if read.kind == SOFTMAX:
         rows.level = torch.where(statistic == -math.inf, 0.0, statistic) * LOG2E

@@ -7,7 +7,7 @@ The state of a query is ``top`` (largest score in log₂ units, exponentials onl
 import triton
 import triton.language as tl
 
-from .parts import BASELINE, LN2, RATIO, SOFTMAX, faded, in_reach, kept, matmul, of_rows, of_slots, paired, scored, seen, tile, unmasked, vector
+from .parts import BASELINE, LN2, RATIO, SOFTMAX, faded, in_reach, kept, level_of, matmul, of_rows, of_slots, paired, scored, seen, tile, unmasked, vector
 
 
 @triton.jit
@@ -18,7 +18,7 @@ def sweep(
     """Add the slots of a span to the carry (top, total, mass, sums)."""
     top, total, mass, sums = carry
     keys, values, gate, factors, terms = operands
-    scale, row_term, level, tau = row
+    scale, row_term, level, tau, age = row
     queries, slots, width, columns, b, h, memory, member = sizes
     first, last = span
     reach, offset, seed, rate, ages = options
@@ -37,7 +37,7 @@ def sweep(
         if GATED:
             ok, amount = seen(gate, b, h, rows, j, queries, slots, options, SIGHT, MASKED, SHAPE.slots)
         if SIGHT.fades:
-            s, amount = faded(s, amount, ages, member, rows, j, queries, slots, KIND, SHAPE.slots)
+            s, amount = faded(s, amount, age, ages, member, j, slots, KIND, SHAPE.slots)
         if KIND == SOFTMAX:
             if GATED:
                 s = tl.where(ok, s, -float("inf"))
@@ -153,7 +153,10 @@ def forward(
     operands = (keys, values, gate, factors, terms)
     dims = (queries, slots, width, columns, b, h, h // group, member)
     carry = (top, total, mass, acc)
-    row = (scale, row_term, level, tau)
+    age = (scale, scale)
+    if SIGHT.fades:
+        age = level_of(limits[4], member, first, queries, SHAPE.queries)
+    row = (scale, row_term, level, tau, age)
     carry = sweep(q, row, rows, carry, operands, dims, (begin, plain), limits, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, False)
     carry = sweep(q, row, rows, carry, operands, dims, (plain, end), limits, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, True)
     top, total, mass, acc = carry

@@ -162,22 +162,28 @@ def seen(gate, b, h, rows, first, queries, slots, limits, SIGHT: tl.constexpr, M
 
 
 @triton.jit
-def faded(s, amount, levels, member, rows, first, queries, slots, KIND: tl.constexpr, COLUMNS: tl.constexpr):
+def level_of(levels, member, first, queries, ROWS: tl.constexpr):
+    """Levels of a block of queries, each the sum of two floats."""
+    high, low, _, _ = levels
+    return vector(high, member, first, queries, ROWS), vector(low, member, first, queries, ROWS)
+
+
+@triton.jit
+def faded(s, amount, row_level, levels, member, first, slots, KIND: tl.constexpr, COLUMNS: tl.constexpr):
     """Scores and amounts after the decay of every slot, exp(G_i − G_j): an exponential's score falls, any other F is multiplied.
 
-    Every level is the sum of two floats, high and low, in the units of the scores; the difference of neighbours is exact to the last bits
-    however far the levels have fallen.
+    Levels, in the units of the scores, are taken relative to the tile's first slot, whose differences are exact however far all have fallen.
     """
-    row_high, row_low, high, low = levels
-    inside = rows < queries
-    upper = tl.load(row_high + member * queries + rows, mask=inside, other=0.0)
-    lower = tl.load(row_low + member * queries + rows, mask=inside, other=0.0)
-    fall = upper[:, None] - vector(high, member, first, slots, COLUMNS)[None, :]
-    fall = tl.minimum(fall + (lower[:, None] - vector(low, member, first, slots, COLUMNS)[None, :]), 0.0)
+    high, low = row_level
+    _, _, slot_high, slot_low = levels
+    base_high = tl.load(slot_high + member * slots + first)
+    base_low = tl.load(slot_low + member * slots + first)
+    own = (vector(slot_high, member, first, slots, COLUMNS, base_high) - base_high) + (vector(slot_low, member, first, slots, COLUMNS) - base_low)
+    fall = ((high - base_high) + (low - base_low))[:, None] - own[None, :]
     if KIND == SOFTMAX:
         s = s + fall
     else:
-        amount = amount * tl.exp(fall)
+        amount = amount * tl.exp(tl.minimum(fall, 0.0))
     return s, amount
 
 

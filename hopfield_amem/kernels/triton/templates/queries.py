@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .parts import LN2, SOFTMAX, faded, in_reach, kept, matmul, of_rows, of_slots, paired, pulled, scored, seen, tile, unmasked, vector
+from .parts import LN2, SOFTMAX, faded, in_reach, kept, level_of, matmul, of_rows, of_slots, paired, pulled, scored, seen, tile, unmasked, vector
 from .rates import aging, per_query, rated
 
 
@@ -18,7 +18,7 @@ def to_queries(
     queries, slots, width, columns, b, h, memory, member = sizes
     first, last = span
     reach, offset, seed, rate, ages = options
-    scale, row_term = scaling
+    scale, row_term, row_level = scaling
     GATED: tl.constexpr = MASKED or SIGHT.presence
     for j in range(first, last, SHAPE.slots):
         k = tile(keys, b, memory, j, slots, width, SHAPE.slots, SHAPE.width, SHAPE.padded, MASKED)
@@ -33,7 +33,7 @@ def to_queries(
         if GATED:
             ok, amount = seen(gate, b, h, rows, j, queries, slots, options, SIGHT, MASKED, SHAPE.slots)
         if SIGHT.fades:
-            s, amount = faded(s, amount, ages, member, rows, j, queries, slots, KIND, SHAPE.slots)
+            s, amount = faded(s, amount, row_level, ages, member, j, slots, KIND, SHAPE.slots)
         lean = pair
         if GIVE.curved or GIVE.age:
             lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
@@ -85,7 +85,10 @@ def backward_queries(
     dims = (queries, slots, width, columns, b, h, h // group, member)
     none = tl.zeros([QUERIES], tl.float32)
     carry = (tl.zeros([QUERIES, WIDTH], tl.float32), none, none, none)
-    scaling = (scale, row_term)
+    row_level = (scale, scale)
+    if SIGHT.fades:
+        row_level = level_of(limits[4], member, first, queries, SHAPE.queries)
+    scaling = (scale, row_term, row_level)
     carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (begin, plain), limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, False)
     carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (plain, end), limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, True)
     acc, twist, turn, age = carry

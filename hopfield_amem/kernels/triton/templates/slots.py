@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .parts import LN2, SOFTMAX, faded, kept, matmul, of_rows, of_slots, paired, pulled, scored, seen, tile, vector
+from .parts import LN2, SOFTMAX, faded, kept, level_of, matmul, of_rows, of_slots, paired, pulled, scored, seen, tile, vector
 from .rates import aging, per_query, rated
 
 
@@ -30,7 +30,7 @@ def to_slots(
         t, s = scored(pair, (scale, row_term), (factor, term), LEAF, FOLD)
         ok, amount = seen(gate, b, h, rows, start, queries, slots, options, SIGHT, SIGHT.presence, SHAPE.slots)
         if SIGHT.fades:
-            s, amount = faded(s, amount, ages, member, rows, start, queries, slots, KIND, SHAPE.slots)
+            s, amount = faded(s, amount, level_of(ages, member, i, queries, SHAPE.queries), ages, member, start, slots, KIND, SHAPE.slots)
         if SIGHT.dropout:
             keep = kept(seed, member, rows, start, rate, SHAPE.slots)
         lean = pair

@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .arithmetic import expm1
-from .parts import THRESHOLD, faded, in_reach, of_rows, of_slots, paired, scored, seen, tile
+from .parts import THRESHOLD, faded, in_reach, level_of, of_rows, of_slots, paired, scored, seen, tile
 
 
 @triton.jit
@@ -16,7 +16,7 @@ def statistics(
     keys, gate, factors, terms = operands
     scale, row_term = row
     level, tau = at
-    queries, slots, width, b, h, memory, member = sizes
+    queries, slots, width, b, h, memory, member, start = sizes
     first, last = span
     QUERIES: tl.constexpr = SHAPE.queries
     top = tl.full([QUERIES], -float("inf"), tl.float32)
@@ -28,7 +28,7 @@ def statistics(
         _, s = scored(paired(q, k, MODE), (scale, row_term), slot, LEAF, FOLD)
         ok, amount = seen(gate, b, h, rows, j, queries, slots, limits, SIGHT, True, SHAPE.slots)
         if SIGHT.fades:
-            s, amount = faded(s, amount, limits[4], member, rows, j, queries, slots, THRESHOLD, SHAPE.slots)
+            s, amount = faded(s, amount, level_of(limits[4], member, start, queries, SHAPE.queries), limits[4], member, j, slots, THRESHOLD, SHAPE.slots)
         if FIRST:
             top = tl.maximum(top, tl.max(tl.where(ok, s, -float("inf")), 1))
         else:
@@ -60,7 +60,7 @@ def threshold(
     row = of_rows(scales, row_terms, member, start, queries, FOLD, SHAPE.queries)
     first, last = in_reach(start, slots, limits, SIGHT, SHAPE)
     operands = (keys, gate, factors, terms)
-    dims = (queries, slots, width, b, h, h // group, member)
+    dims = (queries, slots, width, b, h, h // group, member, start)
     tau = tl.zeros([QUERIES], tl.float32)
     top, _, _ = statistics(q, row, rows, (tau, tau), operands, dims, (first, last), limits, LEAF, FOLD, SIGHT, MODE, SHAPE, True)
     alive = (top > -float("inf")) & (rows < queries)

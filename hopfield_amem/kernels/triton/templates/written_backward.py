@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .parts import matmul, of_rows, tile, vector
+from .parts import level_of, matmul, of_rows, tile, vector
 from .rates import per_query
 from .written_parts import awaited, beside, finished, weighed
 
@@ -20,7 +20,10 @@ def drawn(
     rows = first + tl.arange(0, SHAPE.queries)
     q = tile(erase, b, h, first, queries, width, SHAPE.queries, SHAPE.width, SHAPE.padded, True)
     scaling = of_rows(scales, row_terms, member, first, queries, FOLD, SHAPE.queries)
-    at = (scaling, per_query(levels, levels, inverses, levels, levels, member, first, queries, KIND, GIVE, SHAPE))
+    row_level = (scaling[0], scaling[0])
+    if SIGHT.fades:
+        row_level = level_of(limits[4], member, first, queries, SHAPE.queries)
+    at = (scaling, per_query(levels, levels, inverses, levels, levels, member, first, queries, KIND, GIVE, SHAPE), row_level)
     weight = weighed(q, k, at, rows, here, operands, sizes, limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, True)
     return weight * vector(erase_rates, member, first, queries, SHAPE.queries)[:, None]
 

@@ -7,7 +7,7 @@ then over every tile as it is announced; its own triangle is inverted before. Th
 import triton
 import triton.language as tl
 
-from .parts import matmul, of_rows, tile, vector
+from .parts import level_of, matmul, of_rows, tile, vector
 from .rates import per_query
 from .written_parts import awaited, beside, finished, weighed
 
@@ -34,7 +34,10 @@ def written_forward(
     rows = first + tl.arange(0, ROWS)
     q = tile(erase, b, h, first, queries, width, SHAPE.queries, SHAPE.width, SHAPE.padded, True)
     scaling = of_rows(scales, row_terms, member, first, queries, FOLD, SHAPE.queries)
-    at = (scaling, per_query(levels, levels, inverses, levels, levels, member, first, queries, KIND, GIVE, SHAPE))
+    row_level = (scaling[0], scaling[0])
+    if SIGHT.fades:
+        row_level = level_of(limits[4], member, first, queries, SHAPE.queries)
+    at = (scaling, per_query(levels, levels, inverses, levels, levels, member, first, queries, KIND, GIVE, SHAPE), row_level)
     rate = vector(erase_rates, member, first, queries, SHAPE.queries)[:, None]
     operands = (gate, factors, terms)
     dims = (queries, slots, b, h, member)

@@ -13,7 +13,7 @@ def weighed(
     GIVE: tl.constexpr, MODE: tl.constexpr, SHAPE: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Weights p of a tile: (queries, slots)."""
-    scaling, row = at
+    scaling, row, row_level = at
     gate, factors, terms = operands
     queries, slots, b, h, member = sizes
     slot = of_slots(factors, terms, member, first, slots, scaling[0], FOLD, SHAPE.slots)
@@ -25,7 +25,7 @@ def weighed(
     if GATED:
         ok, amount = seen(gate, b, h, rows, first, queries, slots, limits, SIGHT, MASKED, SHAPE.slots)
     if SIGHT.fades:
-        s, amount = faded(s, amount, limits[4], member, rows, first, queries, slots, KIND, SHAPE.slots)
+        s, amount = faded(s, amount, row_level, limits[4], member, first, slots, KIND, SHAPE.slots)
     weight, _, _ = rated(s, pair, row, ok, amount, KIND, LEAF, GATED, SIGHT, GIVE)
     return weight
 
