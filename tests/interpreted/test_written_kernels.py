@@ -42,7 +42,7 @@ def solved(energy, tensors, kind, dtype, device):
     for name, tensor in (tensors | {"beta": torch.full(tensors["keys"].shape[:2], float(energy.beta))}).items():
         half = dtype if name in ("erase", "keys", "values", "cached") else tensor.dtype
         inside = torch.float64 if kind == "truth" else {"kernels": half, "definition": torch.promote_types(half, torch.float32)}[kind]
-        leaves[name] = tensor.to(device) if tensor.dtype == torch.bool else tensor.to(half).to(inside).to(device).requires_grad_()
+        leaves[name] = tensor.to(device) if tensor.dtype == torch.bool else tensor.to(half).to(inside).to(device).detach().clone().requires_grad_()
     full, options = tuple(leaves.get(name) for name in NAMES), (energy.name, energy.divides)
     u = differentiable("triton written", options, *full)[0] if kind == "kernels" else FAMILIES["triton written"].definition(full, options)[0]
     weight = torch.linspace(0.5, 1.5, u.numel(), device=device).view_as(u).to(u.dtype)
@@ -57,8 +57,8 @@ def judged(energy, tensors, device, dtype=torch.float32):
     truth, mine, plain = (solved(energy, tensors, kind, dtype, device) for kind in ("truth", "kernels", "definition"))
     inexact = INEXACT if dtype == torch.float32 else 6 * torch.finfo(dtype).eps
     terms = float(truth["values"].double().norm() * truth["u"].double().norm(dim=-1).amax())
-    for name, expected in truth.items():
-        came, expected = mine[name].double(), expected.double()
+    for name in truth:
+        came, expected = mine[name].double(), truth[name].double()
         assert came.isfinite().all(), name
         error, own = float((came - expected).norm()), float((plain[name].double() - expected).norm())
         allowed = inexact * (float(expected.norm()) + (0.3 * terms if name not in ("u", "values") else 0.0)) + 3 * own
@@ -171,7 +171,10 @@ def test_second_derivatives_and_tangents(name, device):
     for mine, truth in zip(*seconds, strict=True):
         torch.testing.assert_close(mine, truth, rtol=1e-3, atol=1e-3 * float(truth.abs().max()))
     along = tuple(torch.randn_like(t) for t in live[:3])
-    runs = (lambda *t: differentiable("triton written", options, *t, *full[3:])[0], lambda *t: FAMILIES["triton written"].definition((*t, *full[3:]), options)[0])
+    runs = (
+        lambda *t: differentiable("triton written", options, *t, *full[3:])[0],
+        lambda *t: FAMILIES["triton written"].definition((*t, *full[3:]), options)[0],
+    )
     mine, truth = (torch.func.jvp(run, tuple(t.detach() for t in live[:3]), along)[1] for run in runs)
     torch.testing.assert_close(mine, truth, rtol=1e-3, atol=1e-4)
 

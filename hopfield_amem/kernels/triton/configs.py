@@ -131,8 +131,8 @@ def load(read: Operands) -> Serves:
     fold, sight = read.fold, read.sight
     heavy = not fold.affine or fold.slot_factor or sight.per_query or sight.dropout
     laden = (fold.slot_term or not read.compiled.light) + sight.presence  # both together are heavy
-    degree = 2 if heavy else min(2, laden + sight.fades)
-    grouped = 90 <= capability(read.state.device) < 120 and not (sight.fades and degree == 2)  # what decays beside that takes the smaller tiles
+    degree = 2 if heavy else min(2, laden + sight.fades + (sight.fades and sight.soft))  # amounts that fade take an exponential of their own
+    grouped = 90 <= capability(read.state.device) < 120 and not (sight.fades and degree == 2)  # heavy, and fading: the smaller tiles
     return (L, M, H)[degree] if grouped else (OL, OM, OH)[degree]
 
 

@@ -149,11 +149,19 @@ def written_launches(
     def empty(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
         return torch.empty(4, 8, *shape, dtype=dtype, device="meta")
 
-    rates = [empty(rows, dtype=torch.float32) for _ in range(2)]
-    level = empty(cache + rows, dtype=torch.float64) if decay else None
-    there = empty(cache + rows, dtype=torch.bool) if presence else None
-    tensors = empty(rows, width), empty(cache + rows, width), empty(rows, width), *rates, empty(cache, width) if cache else None, level, there
-    memory = solves.Written(compiled(energy.name), energy.divides, *tensors, empty(dtype=torch.float32))
+    memory = solves.Written(
+        compiled(energy.name),
+        energy.divides,
+        erase=empty(rows, width),
+        keys=empty(cache + rows, width),
+        values=empty(rows, width),
+        write_rate=empty(rows, dtype=torch.float32),
+        erase_rate=empty(rows, dtype=torch.float32),
+        cached=empty(cache, width) if cache else None,
+        level=empty(cache + rows, dtype=torch.float64) if decay else None,
+        presence=empty(cache + rows, dtype=torch.bool) if presence else None,
+        beta=empty(dtype=torch.float32),
+    )
     with _recorded(arch) as found:
         u, statistic = solves.forward(memory)
         solves.backward(memory, u, u, statistic, (True,) * 8)

@@ -124,7 +124,7 @@ def backward(written: Written, grad: Tensor, u: Tensor, statistic: Tensor, wante
 
     With g solved, what is left is the gradient of a read R_t = Σ p_tj u_j whose own gradient is −b g: the kernels of reads give it.
     """
-    erase, keys, _, write_rate, erase_rate, cached, level, beta = wanted
+    erase, keys, _, _, erase_rate, cached, level, beta = wanted
     with launch.on(u):
         g = transposed(written, grad, statistic)
         d_values = g if written.write_rate is None else (g * written.write_rate.unsqueeze(-1)).to(g.dtype)

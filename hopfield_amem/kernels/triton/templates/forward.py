@@ -21,7 +21,7 @@ def sweep(
     scale, row_term, level, tau, age = row
     queries, slots, width, columns, b, h, memory, member = sizes
     first, last = span
-    reach, offset, seed, rate, ages = options
+    _reach, _offset, seed, rate, ages = options
     GATED: tl.constexpr = MASKED or SIGHT.presence
     for j in range(first, last, SHAPE.slots):
         k = tile(keys, b, memory, j, slots, width, SHAPE.slots, SHAPE.width, SHAPE.padded, MASKED)

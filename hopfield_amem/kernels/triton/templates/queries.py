@@ -17,7 +17,7 @@ def to_queries(
     keys, values, gate, factors, terms = operands
     queries, slots, width, columns, b, h, memory, member = sizes
     first, last = span
-    reach, offset, seed, rate, ages = options
+    _reach, _offset, seed, rate, ages = options
     scale, row_term, row_level = scaling
     GATED: tl.constexpr = MASKED or SIGHT.presence
     for j in range(first, last, SHAPE.slots):

@@ -17,7 +17,7 @@ def to_slots(
     factor, term, start = slot
     queries, slots, width, columns, b, h, member = sizes
     first, last = span
-    reach, offset, seed, rate, ages = options
+    _reach, _offset, seed, rate, ages = options
     scales, row_terms, levels, taus, inverses, bases, offsets = vectors
     cols = start + tl.arange(0, SHAPE.slots)
     for i in range(first, last, SHAPE.queries):
