@@ -39,8 +39,8 @@ class Operands:
     offset: int = 0
 
     def __post_init__(self):
-        self.state, self.keys = _rowwise(self.state), _rowwise(self.keys)
-        self.values = None if self.values is None else _rowwise(self.values)
+        self.state, self.keys = rowwise(self.state), rowwise(self.keys)
+        self.values = None if self.values is None else rowwise(self.values)
         if self.presence is not None and self.presence.dtype == torch.bool:
             self.presence = self.presence.view(torch.uint8)
 
@@ -205,7 +205,7 @@ class Operands:
             gate = (presence, *strides)
         else:
             gate = None
-        return _view(self.state), _view(self.keys), None if self.values is None else _view(self.values), gate
+        return view(self.state), view(self.keys), None if self.values is None else view(self.values), gate
 
     def flat(self, vector: Tensor | None, unit: float = 1.0) -> Tensor | None:
         """A (b, h, ·) vector as contiguous float32."""
@@ -239,11 +239,13 @@ class Operands:
         return high[..., rows].contiguous(), low[..., rows].contiguous(), high.contiguous(), low.contiguous()
 
 
-def _view(tensor: Tensor) -> tuple:
+def view(tensor: Tensor) -> tuple:
+    """A (batch, heads, rows, width) tensor as templates take it."""
+    tensor = rowwise(tensor)
     return tensor, tensor.stride(0), tensor.stride(1), tensor.stride(2)
 
 
-def _rowwise(tensor: Tensor) -> Tensor:
+def rowwise(tensor: Tensor) -> Tensor:
     """Rows contiguous, and near enough that offsets inside a tile fit 32 bits."""
     near = tensor.stride(-2) * 256 < 2**31
     return tensor if near and (tensor.stride(-1) == 1 or tensor.shape[-1] == 1) else tensor.contiguous()

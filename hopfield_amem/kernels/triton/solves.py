@@ -13,7 +13,7 @@ from ..compiler import Compiled
 from ..gates import EVERYTHING
 from . import configs, gradients, launch
 from .gradients import PerQuery
-from .prepare import LOG2E, RATIO, SOFTMAX, SUM, Operands
+from .prepare import LOG2E, RATIO, SOFTMAX, SUM, Operands, view
 from .spec import Give, Want
 from .templates.written_backward import written_backward as _transposed
 from .templates.written_forward import written_forward as _solved
@@ -88,13 +88,13 @@ def forward(written: Written) -> tuple[Tensor, Tensor]:
         statistic = normaliser(written)
         read = written.reading(written.values)
         rows = _rows(read, written, statistic, None)
-        known = None if written.cached is None or not written.cache else (written.cached, *written.cached.stride()[:3])
+        known = None if written.cached is None or not written.cache else view(written.cached)
         state, keys, values, gate = read.views()
         vectors = (*read.vectors(), read.flat(rows.level), read.flat(rows.inverse), written.rate(written.write_rate), written.rate(written.erase_rate))
 
         def solved(config: configs.Config) -> None:
             constants = dict(**_constants(read, rows), SHAPE=config.shape, CACHED=known is not None, PATIENCE=PATIENCE)
-            arguments = (state, keys, values, known, gate, *vectors, (u, *u.stride()[:3]), _counters(read))
+            arguments = (state, keys, values, known, gate, *vectors, view(u), _counters(read))
             configs.run(_solved, _grid(read, config), config, *arguments, _sizes(read), read.options(), **constants)
 
         launched("solve", read, solved)
@@ -104,7 +104,6 @@ def forward(written: Written) -> tuple[Tensor, Tensor]:
 def transposed(written: Written, grad: Tensor, statistic: Tensor) -> Tensor:
     """``g = (I + b P)⁻ᵀ du``: (b, h, t, v)"""
     g = torch.empty_like(written.values, memory_format=torch.contiguous_format)
-    grad = grad if grad.stride(-1) == 1 or grad.shape[-1] == 1 else grad.contiguous()
     read = written.reading(written.values)
     rows = _rows(read, written, statistic, None)
     state, keys, _, gate = read.views()
@@ -112,7 +111,7 @@ def transposed(written: Written, grad: Tensor, statistic: Tensor) -> Tensor:
 
     def solved(config: configs.Config) -> None:
         constants = dict(**_constants(read, rows), SHAPE=config.shape, PATIENCE=PATIENCE)
-        arguments = (state, keys, (grad, *grad.stride()[:3]), gate, *vectors, (g, *g.stride()[:3]), _counters(read))
+        arguments = (state, keys, view(grad), gate, *vectors, view(g), _counters(read))
         configs.run(_transposed, _grid(read, config), config, *arguments, _sizes(read), read.options(), **constants)
 
     launched("transposed", read, solved)

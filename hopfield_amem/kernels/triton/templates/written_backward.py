@@ -5,7 +5,7 @@ import triton.language as tl
 
 from .parts import level_of, matmul, of_rows, tile, vector
 from .rates import per_query
-from .written_parts import awaited, beside, finished, weighed
+from .written_parts import awaited, beside, completed, finished, weighed
 
 
 @triton.jit
@@ -55,7 +55,9 @@ def written_backward(
     dims = (queries, slots, b, h, member)
     acc = tl.zeros([ROWS, COLUMNS], tl.float32)
     weight = drawn(k, first, here, tensors, vectors, operands, dims, limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE)
-    inner = tl.trans(beside(weight, MODE, SHAPE.queries)).to(k.dtype)
+    inner = tl.trans(beside(weight, MODE, SHAPE.queries))
+    if not MODE.wide:
+        inner = inner.to(k.dtype)
 
     ready = tl.minimum(finished(done), after)
     for i in range(0, ready):
@@ -73,7 +75,7 @@ def written_backward(
 
     right = tile(grads, b, h, first, queries, columns, SHAPE.queries, SHAPE.columns, SHAPE.padded, True).to(tl.float32) - acc
     right = tl.where((rows < queries)[:, None], right, 0.0)
-    right = matmul(inner, right.to(k.dtype), right, MODE)
+    right = completed(inner, right, k, MODE)
     right = tl.where(lost > 0, float("nan"), right)
     pointer, batch_stride, head_stride, row_stride = g
     c = tl.arange(0, COLUMNS)

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from .parts import level_of, matmul, of_rows, tile, vector
 from .rates import per_query
-from .written_parts import awaited, beside, finished, weighed
+from .written_parts import awaited, beside, completed, finished, weighed
 
 
 @triton.jit
@@ -44,7 +44,9 @@ def written_forward(
 
     k = tile(keys, b, h, cache + first, slots, width, SHAPE.slots, SHAPE.width, SHAPE.padded, True)
     weight = weighed(q, k, at, rows, cache + first, operands, dims, limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, True)
-    inner = beside(weight * rate, MODE, SHAPE.queries).to(k.dtype)
+    inner = beside(weight * rate, MODE, SHAPE.queries)
+    if not MODE.wide:
+        inner = inner.to(q.dtype)
 
     acc = tl.zeros([ROWS, COLUMNS], tl.float32)
     if CACHED:
@@ -72,7 +74,7 @@ def written_forward(
     given = tile(values, b, h, first, queries, columns, SHAPE.queries, SHAPE.columns, SHAPE.padded, True).to(tl.float32)
     right = given * vector(write_rates, member, first, queries, SHAPE.queries)[:, None] - rate * acc
     right = tl.where((rows < queries)[:, None], right, 0.0)
-    right = matmul(inner, right.to(k.dtype), right, MODE)
+    right = completed(inner, right, q, MODE)
     right = tl.where(lost > 0, float("nan"), right)  # what never arrived must not pass for a result
     pointer, batch_stride, head_stride, row_stride = u
     c = tl.arange(0, COLUMNS)

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .parts import faded, of_slots, paired, scored, seen
+from .parts import faded, matmul, of_slots, paired, scored, seen
 from .rates import rated
 
 
@@ -58,6 +58,15 @@ def beside(lower, MODE: tl.constexpr, SIZE: tl.constexpr):
         whole = tl.where(below, -corner[None, :, None, :], whole)
     s = tl.arange(0, SIZE)
     return tl.where(s[:, None] == s[None, :], 0.0, tl.reshape(whole, (SIZE, SIZE)))
+
+
+@triton.jit
+def completed(inner, right, like, MODE: tl.constexpr):
+    """(I + L)⁻¹ r from what stands beside the diagonal, in the precision of ``like`` unless weights need float32."""
+    if MODE.wide:
+        return matmul(inner, right, right, MODE)
+    else:
+        return matmul(inner, right.to(like.dtype), right, MODE)
 
 
 @triton.jit
