@@ -22,6 +22,7 @@ WRITE = {
     "own similarity": ALL["own similarity"],
     "power under log": ReadEnergy(Dot(), ALL["power under log"].separation, Log(), beta=0.7),
     "distance with an empty slot": ALL["distance with an empty slot"],
+    "manhattan": ALL["manhattan"],
 }
 
 

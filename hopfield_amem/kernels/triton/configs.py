@@ -110,6 +110,7 @@ TABLE: dict[tuple[str, int, int], tuple[Tile, ...]] = {
 ELEMENTWISE = Tile(16, 16, 8, 1)  # |x − ξ| of a tile holds queries × slots × width numbers
 FEW = 64  # up to this many queries the blocks are narrow and the slots are split
 NARROW = Tile(16, 128, 4, 3)
+SOLVES = ("solve", "transposed")
 
 
 def candidates(role: str, read: Operands) -> tuple[Tile, ...]:
@@ -119,21 +120,22 @@ def candidates(role: str, read: Operands) -> tuple[Tile, ...]:
     widest = max(padded(read.width), padded(read.columns), 64)
     size = 2 if read.keys.element_size() == 2 and not read.mode.wide else 4
     role = {"threshold": "forward", "merge": "forward"}.get(role, role)
-    rows, wanted = TABLE[role, size, min(256, widest)], load(read)
+    rows, wanted = TABLE[role, size, min(256, widest)], load(read, role)
     found = tuple(tile for tile in rows if wanted in tile.serves) or rows[-1:]
     if role == "forward" and read.queries <= FEW and size == 2 and widest <= 128:
         return (NARROW, *found)
     return found
 
 
-def load(read: Operands) -> Serves:
+def load(read: Operands, role: str) -> Serves:
     """How laden the kernels of a read are, on its device."""
     fold, sight = read.fold, read.sight
     heavy = not fold.affine or fold.slot_factor or sight.per_query or sight.dropout
     laden = (fold.slot_term or not read.compiled.light) + sight.presence  # both together are heavy
-    degree = 2 if heavy else min(2, laden + sight.fades + (sight.fades and sight.soft))  # amounts that fade take an exponential of their own
-    grouped = 90 <= capability(read.state.device) < 120 and not (sight.fades and degree == 2)  # heavy, and fading: the smaller tiles
-    return (L, M, H)[degree] if grouped else (OL, OM, OH)[degree]
+    fading = sight.fades + (sight.fades and sight.soft and role not in SOLVES)  # amounts that fade take an exponential of their own
+    degree = (2 if heavy else laden) + fading
+    grouped = 90 <= capability(read.state.device) < 120 and degree <= 2
+    return (L, M, H)[min(2, degree)] if grouped else (OL, OM, OH)[min(2, degree)]
 
 
 def choose(role: str, read: Operands) -> Config:
