@@ -23,7 +23,7 @@ from rich.table import Table
 from hopfield_amem import ENERGIES, ReadEnergy
 from hopfield_amem.energies import Cosine, Exp, Invariant, Log, Manhattan
 from hopfield_amem.kernels.triton.configs import Serves, Tile
-from hopfield_amem.kernels.triton.resources import SHARED, Launch, Resources, compile_launch, launches, operands, retiled
+from hopfield_amem.kernels.triton.resources import SHARED, Launch, Resources, compile_launch, launches, operands, retiled, written_launches
 
 SUBSET = ("log_sum_exp", "epanechnikov", "entmax", "squared_relu_feed_forward")
 OTHERS = {
@@ -49,6 +49,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dropout, width 128": dict(dropout=True, width=128),
     "soft presence per query, width 128": dict(presence="soft per query", width=128),
     "Q and Σ p": dict(value=True, mass=True),
+}
+WRITTEN = ("log_sum_exp", "linear_attention", "relu_feed_forward", "epanechnikov")  # what memories write with
+WRITTEN_VARIANTS: dict[str, dict[str, Any]] = {
+    "written, decay": dict(decay=True),
+    "written, decay, width 128": dict(decay=True, width=128),
+    "written, cache and mask": dict(cache=64, presence=True),
+    "written, width 256": dict(width=256),
+    "written, float32": dict(dtype=torch.float32),
+    "written, float32, width 128": dict(dtype=torch.float32, width=128),
 }
 TRIED: tuple[dict[str, dict[str, Any]], ...] = (  # the reads that tiles are tried with: light, laden, heavy
     {"entmax": {}, "log_sum_exp": {}, "sparsemax": {}},
@@ -95,6 +104,7 @@ def main(
 def _presets(arch: int, dtype: torch.dtype, names: tuple[str, ...]) -> Iterator[Row]:
     for width in (64, 128):
         yield from _compiled({name: dict(width=width, dtype=dtype) for name in names}, arch)
+        yield from _written(tuple(name for name in WRITTEN if name in names), f"written, d = {width}", arch, width=width, dtype=dtype)
 
 
 def _variants(arch: int) -> Iterator[Row]:
@@ -102,16 +112,33 @@ def _variants(arch: int) -> Iterator[Row]:
         yield from _compiled({name: dict(width=width) for name in OTHERS}, arch)
     for what, given in VARIANTS.items():
         yield from _compiled({name: given for name in ("log_sum_exp", "epanechnikov", "entmax", "gelu_feed_forward")}, arch, what)
+    for what, given in WRITTEN_VARIANTS.items():
+        yield from _written(("log_sum_exp", "relu_feed_forward"), what, arch, **given)
+
+
+def _written(names: tuple[str, ...], what: str, arch: int, **given: Any) -> Iterator[Row]:
+    """The solves of written memories; with decay, the reads behind their gradients too."""
+    made = ((name, what, each) for name in names for each in written_launches(ENERGIES[name], arch, **given))
+    yield from _grouped((row for row in made if "decay" in given or row[2].role in ("solve", "transposed")), arch)
 
 
 def _compiled(reads: dict[str, dict[str, Any]], arch: int, what: str = "") -> Iterator[Row]:
     """The kernels of reads, each code once: energies that give the same code share a row."""
+
+    def made() -> Iterator[tuple[str, str, Launch]]:
+        for name, given in reads.items():
+            wants = {key: given[key] for key in ("value", "mass") if key in given}
+            read = operands({**ENERGIES, **OTHERS}[name], **{key: given[key] for key in given if key not in wants})
+            for each in launches(read, arch, **wants):
+                yield name, what or f"d = {read.width}", each
+
+    yield from _grouped(made(), arch)
+
+
+def _grouped(made: Iterator[tuple[str, str, Launch]], arch: int) -> Iterator[Row]:
     groups: dict[tuple, tuple[list[str], str, Launch]] = {}
-    for name, given in reads.items():
-        wants = {key: given[key] for key in ("value", "mass") if key in given}
-        read = operands({**ENERGIES, **OTHERS}[name], **{key: given[key] for key in given if key not in wants})
-        for each in launches(read, arch, **wants):
-            groups.setdefault(each.source, ([], what or f"d = {read.width}", each))[0].append(name)
+    for name, described, each in made:
+        groups.setdefault(each.source, ([], described, each))[0].append(name)
     for names, described, each in groups.values():
         yield ", ".join(dict.fromkeys(names)), described, _attempt(each, arch)
 

@@ -41,6 +41,19 @@ def test_default_configurations_are_clean(name):
         assert used.copies > 0, "loads are asynchronous"
 
 
+@pytest.mark.parametrize(
+    ("name", "given"), [("log_sum_exp", {}), ("linear_attention", dict(width=128)), ("epanechnikov", {}), ("log_sum_exp", dict(decay=True))], ids=str
+)
+def test_solves_of_written_memories_are_clean(name, given):
+    found = resources.written_launches(ENERGIES[name], **given)
+    assert {each.role for each in found} >= {"solve", "transposed", "queries", "slots"}
+    for each in found:
+        if each.role in ("solve", "transposed"):
+            used = resources.compile_launch(each, 90)
+            assert used.clean and used.stack == 0
+            assert used.products > 0 and used.copies > 0
+
+
 def test_older_gpus_have_less_shared_memory():
     read = resources.operands(ENERGIES["log_sum_exp"])
     used = resources.compile_launch(resources.launches(read, 80)[0], 80)

@@ -14,7 +14,9 @@ EVERYTHING = 2**31 - 1  # reach of a causal read without a window
 class Gates:
     """Presence a multiplies F, bias b adds to the scores, dropout's κ multiplies the weights: ``p = κ a F′(β S + b)/…``.
 
-    ``reach`` 0 sees every slot; r > 0 is causal: query i sees the slots i − r + 1 … i.
+    ``reach`` 0 sees every slot; r > 0 is causal: query i stands at slot c + i and sees the slots c + i − r + 1 … c + i, with c the ``offset``.
+    With levels G, F of slot j is multiplied by what is left of it, exp(G_i − G_j): q queries stand at the levels of the last q slots. Levels never
+    rise, and only differences count; given in float64 they may fall to −10⁶ while neighbours keep seven digits.
     """
 
     presence: Tensor | None = None  # broadcastable to (..., q, n)
@@ -22,22 +24,33 @@ class Gates:
     reach: int = 0
     dropout: float = 0.0
     seed: Tensor | None = None  # int64, on the device; decides what dropout keeps
+    offset: int = 0
+    level: Tensor | None = None  # (..., n), cumulative logarithms of decay
 
     @property
     def aligned(self) -> bool:
         """Whether what a query sees depends on which query it is."""
         soft = self.presence is not None and self.presence.ndim > 1 and self.presence.shape[-2] > 1
-        return bool(self.reach) or soft or self.dropout > 0
+        return bool(self.reach) or soft or self.dropout > 0 or self.level is not None
 
     def amounts(self, queries: int, slots: int, device: torch.device) -> Tensor | None:
-        """Presence with everything out of reach deleted (aligned at the first slot, as in SDPA)."""
+        """Presence with everything out of reach deleted, times what decay leaves (without an offset aligned at the first slot, as in SDPA)."""
+        left = self._left(queries)
         if not self.reach:
-            return self.presence
-        ago = torch.arange(queries, device=device).unsqueeze(-1) - torch.arange(slots, device=device)
+            return self.presence if left is None else left if self.presence is None else self.presence * left
+        ago = self.offset + torch.arange(queries, device=device).unsqueeze(-1) - torch.arange(slots, device=device)
         past = (ago >= 0) & (ago < self.reach)
+        past = past if left is None else past * left
         if self.presence is None:
             return past
-        return self.presence & past if self.presence.dtype == torch.bool else self.presence * past
+        return self.presence & past if self.presence.dtype == past.dtype == torch.bool else self.presence * past
+
+    def _left(self, queries: int) -> Tensor | None:
+        """exp(G_i − G_j) of every pair (..., q, n), at most 1; None without decay."""
+        if self.level is None:
+            return None
+        rows = self.level[..., self.level.shape[-1] - queries :]
+        return torch.exp((rows.unsqueeze(-1) - self.level.unsqueeze(-2)).clamp_max(0.0))
 
     def kept(self, lead: torch.Size, queries: int, slots: int, dtype: torch.dtype) -> Tensor | None:
         """1/(1 − rate) where dropout keeps a weight, else 0: (*lead, q, n); None without dropout."""

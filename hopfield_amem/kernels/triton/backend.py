@@ -39,7 +39,9 @@ class Kernels(Bounded):
             values = torch.cat([values, torch.ones_like(values[..., :1])], -1)
         layout, tensors = self._laid_out(state, values)
         needs = VALUE * value + MASS * (mass and not appended) + BASELINE * torch.is_grad_enabled() + wide
-        output, level, weight, *_ = differentiable("triton", (self.spec.name, gates.reach, gates.dropout, needs), *tensors, gates.seed)
+        options = (self.spec.name, gates.reach, gates.dropout, needs, gates.offset)
+        *tensors, ages = tensors
+        output, level, weight, *_ = differentiable("triton", options, *tensors, gates.seed, ages)
         output = layout.ungrouped(output)
         level = layout.ungrouped(level.unsqueeze(-1)).squeeze(-1)
         if appended:
@@ -73,11 +75,12 @@ class Kernels(Bounded):
     def _laid_out(self, state: Tensor, values: Tensor | None) -> tuple[Layout, list[Tensor | None]]:
         gates = self.gates
         beta = self.spec.beta if isinstance(self.spec.beta, Tensor) else torch.full((), self.spec.beta, dtype=torch.float32, device=state.device)
-        leads = [beta.shape, *([gates.bias.shape[:-1]] if gates.bias is not None else [])]
+        leads = [beta.shape, *(t.shape[:-1] for t in (gates.bias, gates.level) if t is not None)]
         layout = Layout(self.centred(state).to(self.keys.dtype), self.shifted, values, self.presence, gates.aligned, *leads)
-        return layout, layout.grouped((beta, 0), (gates.bias, 1))
+        return layout, layout.grouped((beta, 0), (gates.bias, 1), (gates.level, 1))
 
     def _operands(self, tensors: list[Tensor | None]) -> Operands:
-        state, keys, values, presence, beta, bias = tensors
+        state, keys, values, presence, beta, bias, level = tensors
         assert state is not None and keys is not None and beta is not None
-        return Operands(compiled(self.spec.name), state, keys, values, presence, beta, bias, self.gates.seed, self.gates.reach, self.gates.dropout)
+        gates = self.gates
+        return Operands(compiled(self.spec.name), state, keys, values, presence, beta, bias, gates.seed, gates.reach, gates.dropout, level, gates.offset)

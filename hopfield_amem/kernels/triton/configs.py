@@ -94,10 +94,23 @@ TABLE: dict[tuple[str, int, int], tuple[Tile, ...]] = {
     ("slots", 4, 64): (Tile(16, 32, 4, 2),),
     ("slots", 4, 128): (Tile(16, 16, 4, 1),),
     ("slots", 4, 256): (Tile(16, 16, 8, 1, NONE),),
+    ("solve", 2, 64): (Tile(64, 64, 4, 2, L | M | OL | OM), Tile(32, 32, 4, 2, H | OH)),
+    ("solve", 2, 128): (Tile(64, 64, 4, 2, L | OL), Tile(64, 64, 8, 2, M), Tile(32, 32, 4, 2, H | OM | OH)),
+    ("solve", 2, 256): (Tile(32, 32, 4, 2, L | M | OL), Tile(16, 16, 4, 2, H | OM | OH)),
+    ("solve", 4, 64): (Tile(16, 16, 4, 1),),
+    ("solve", 4, 128): (Tile(16, 16, 8, 1),),
+    ("solve", 4, 256): (Tile(16, 16, 8, 1, NONE),),
+    ("transposed", 2, 64): (Tile(64, 64, 4, 2, L | M | OL), Tile(32, 32, 4, 2, H | OM | OH)),
+    ("transposed", 2, 128): (Tile(64, 64, 4, 2, L), Tile(64, 64, 8, 2, M), Tile(32, 32, 4, 2, H | OL), Tile(16, 16, 4, 2, OM | OH)),
+    ("transposed", 2, 256): (Tile(32, 32, 4, 2, L | M | OL), Tile(16, 16, 4, 2, H | OM | OH)),
+    ("transposed", 4, 64): (Tile(16, 16, 4, 1),),
+    ("transposed", 4, 128): (Tile(16, 16, 8, 1),),
+    ("transposed", 4, 256): (Tile(16, 16, 8, 1, NONE),),
 }
 ELEMENTWISE = Tile(16, 16, 8, 1)  # |x − ξ| of a tile holds queries × slots × width numbers
 FEW = 64  # up to this many queries the blocks are narrow and the slots are split
 NARROW = Tile(16, 128, 4, 3)
+SOLVES = ("solve", "transposed")
 
 
 def candidates(role: str, read: Operands) -> tuple[Tile, ...]:
@@ -107,20 +120,22 @@ def candidates(role: str, read: Operands) -> tuple[Tile, ...]:
     widest = max(padded(read.width), padded(read.columns), 64)
     size = 2 if read.keys.element_size() == 2 and not read.mode.wide else 4
     role = {"threshold": "forward", "merge": "forward"}.get(role, role)
-    rows, wanted = TABLE[role, size, min(256, widest)], load(read)
+    rows, wanted = TABLE[role, size, min(256, widest)], load(read, role)
     found = tuple(tile for tile in rows if wanted in tile.serves) or rows[-1:]
     if role == "forward" and read.queries <= FEW and size == 2 and widest <= 128:
         return (NARROW, *found)
     return found
 
 
-def load(read: Operands) -> Serves:
+def load(read: Operands, role: str) -> Serves:
     """How laden the kernels of a read are, on its device."""
     fold, sight = read.fold, read.sight
     heavy = not fold.affine or fold.slot_factor or sight.per_query or sight.dropout
     laden = (fold.slot_term or not read.compiled.light) + sight.presence  # both together are heavy
-    degree = 2 if heavy else laden
-    return (L, M, H)[degree] if 90 <= capability(read.state.device) < 120 else (OL, OM, OH)[degree]
+    fading = sight.fades + (sight.fades and sight.soft and role not in SOLVES)  # amounts that fade take an exponential of their own
+    degree = (2 if heavy else laden) + fading
+    grouped = 90 <= capability(read.state.device) < 120 and degree <= 2
+    return (L, M, H)[min(2, degree)] if grouped else (OL, OM, OH)[min(2, degree)]
 
 
 def choose(role: str, read: Operands) -> Config:

@@ -75,10 +75,10 @@ def sweep(read: Operands, kind: int, at: Results, output: Tensor, value: Tensor,
     def launch(config: configs.Config) -> None:
         splits = _splits(read, config)
         if splits == 1:
-            _swept(read, kind, want, arguments, (None, value, mass, None), output, config, 1, carry=False)
+            swept(read, kind, want, arguments, (None, value, mass, None), output, config, 1, carry=False)
         else:
             parts = carried(read, splits)
-            _swept(read, kind, want, arguments, parts, None, config, splits, carry=False)
+            swept(read, kind, want, arguments, parts, None, config, splits, carry=False)
             merged(read, kind, want, parts, value, mass if wants_mass else torch.empty_like(value), output)
 
     launched("forward", read, launch)
@@ -97,7 +97,7 @@ def partial(read: Operands, carry: Carry | None) -> Carry:
     want = Want(read.values is None, True, True, False, False, read.compiled.null)
     arguments = (*read.views(), *read.vectors(), None, None, None)
     with on(read.state):
-        _swept(read, read.kind, want, arguments, state, None, configs.choose("forward", read), 1, carry=carry is not None)
+        swept(read, read.kind, want, arguments, state, None, configs.choose("forward", read), 1, carry=carry is not None)
     return state
 
 
@@ -113,7 +113,7 @@ def completed(read: Operands, carry: Carry) -> Results:
     return results
 
 
-def _swept(
+def swept(
     read: Operands, kind: int, want: Want, arguments: tuple, state: tuple, output: Tensor | None, config: configs.Config, splits: int, carry: bool
 ) -> None:
     blocks = -(-read.queries // config.shape.queries)
@@ -145,7 +145,7 @@ def _find_thresholds(read: Operands, results: Results) -> None:
         blocks = -(-read.queries // config.shape.queries)
         sizes = (read.queries, read.slots, read.width, read.heads, read.group, blocks)
         constants = dict(LEAF=read.leaf, FOLD=read.fold, SIGHT=read.sight, MODE=read.mode, SHAPE=config.shape, PASSES=PASSES)
-        configs.run(_threshold, (read.members * blocks,), config, *arguments, sizes, read.options()[0], read.compiled.power, **constants)
+        configs.run(_threshold, (read.members * blocks,), config, *arguments, sizes, read.options(), read.compiled.power, **constants)
 
     launched("threshold", read, launch)
 

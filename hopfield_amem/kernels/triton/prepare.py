@@ -21,7 +21,8 @@ KINDS = {analysis.SOFTMAX: SOFTMAX, analysis.SUM: SUM, analysis.RATIO: RATIO, an
 class Operands:
     """Tensors of a read: state (b, h, q, d), keys and values (b, h/group, n, ·), presence (b, h, q or 1, n or 1), β (b, h), bias (b, h, n).
 
-    ``values=None`` reads the keys. ``reach`` 0 sees every slot, r > 0 the r latest. ``seed`` and ``rate`` belong to dropout.
+    ``values=None`` reads the keys. ``reach`` 0 sees every slot, r > 0 the r latest up to slot ``offset`` + query. ``seed`` and ``rate`` belong
+    to dropout. ``level`` (b, h, n) is how far every slot has decayed: query i, at the level of slot n − q + i, has exp(Gᵢ − Gⱼ) of slot j left.
     """
 
     compiled: Compiled
@@ -34,10 +35,12 @@ class Operands:
     seed: Tensor | None
     reach: int
     rate: float
+    level: Tensor | None = None
+    offset: int = 0
 
     def __post_init__(self):
-        self.state, self.keys = _rowwise(self.state), _rowwise(self.keys)
-        self.values = None if self.values is None else _rowwise(self.values)
+        self.state, self.keys = rowwise(self.state), rowwise(self.keys)
+        self.values = None if self.values is None else rowwise(self.values)
         if self.presence is not None and self.presence.dtype == torch.bool:
             self.presence = self.presence.view(torch.uint8)
 
@@ -108,7 +111,8 @@ class Operands:
     def sight(self) -> Sight:
         presence = self.presence
         soft = presence is not None and presence.is_floating_point()
-        return Sight(self.reach > 0, presence is not None, presence is not None and presence.shape[2] > 1, soft, self.seed is not None)
+        soft = soft or (self.level is not None and self.kind != SOFTMAX)
+        return Sight(self.reach > 0, presence is not None, presence is not None and presence.shape[2] > 1, soft, self.seed is not None, self.level is not None)
 
     @cached_property
     def leaf(self) -> Leaf:
@@ -201,7 +205,7 @@ class Operands:
             gate = (presence, *strides)
         else:
             gate = None
-        return _view(self.state), _view(self.keys), None if self.values is None else _view(self.values), gate
+        return view(self.state), view(self.keys), None if self.values is None else view(self.values), gate
 
     def flat(self, vector: Tensor | None, unit: float = 1.0) -> Tensor | None:
         """A (b, h, ·) vector as contiguous float32."""
@@ -220,15 +224,28 @@ class Operands:
         )
 
     def options(self) -> tuple:
-        """Reach (all slots when nothing is causal), seed and rate."""
-        return (self.reach or max(self.slots, self.queries), self.seed, self.rate if self.seed is not None else None)
+        """Reach (all slots when nothing is causal), offset, seed, rate, and levels."""
+        return (self.reach or max(self.slots, self.queries), self.offset, self.seed, self.rate if self.seed is not None else None, self.ages)
+
+    @cached_property
+    def ages(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """Levels of queries (b, h, q) and slots (b, h, n), each as the sum of a float and of what it leaves, in the units of the scores."""
+        if self.level is None:
+            return None
+        level = self.level.double() * self.unit
+        high = level.float()
+        low = (level - high.double()).float()
+        rows = slice(self.slots - self.queries, None)
+        return high[..., rows].contiguous(), low[..., rows].contiguous(), high.contiguous(), low.contiguous()
 
 
-def _view(tensor: Tensor) -> tuple:
+def view(tensor: Tensor) -> tuple:
+    """A (batch, heads, rows, width) tensor as templates take it."""
+    tensor = rowwise(tensor)
     return tensor, tensor.stride(0), tensor.stride(1), tensor.stride(2)
 
 
-def _rowwise(tensor: Tensor) -> Tensor:
+def rowwise(tensor: Tensor) -> Tensor:
     """Rows contiguous, and near enough that offsets inside a tile fit 32 bits."""
     near = tensor.stride(-2) * 256 < 2**31
     return tensor if near and (tensor.stride(-1) == 1 or tensor.shape[-1] == 1) else tensor.contiguous()

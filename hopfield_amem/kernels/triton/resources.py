@@ -21,7 +21,7 @@ from triton.runtime.jit import create_function_from_signature
 
 from ...energies import ReadEnergy
 from ..compiler import Compiled, compiled
-from . import configs, gradients, launch
+from . import configs, gradients, launch, solves
 from .configs import Config, Tile
 from .machine import EMULATED
 from .prepare import BASELINE, Operands
@@ -31,6 +31,7 @@ SHARED = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227
 PROCESSORS = {80: 108, 86: 84, 89: 128, 90: 132, 100: 148}
 """Multiprocessors of A100, A10, L40, H100 and H200, B200: they decide how slots are split."""
 ROLES = {"forward": "forward", "merge": "merge", "threshold": "threshold", "backward_queries": "queries", "backward_slots": "slots"}
+ROLES |= {"written_forward": "solve", "written_backward": "transposed"}
 _BINARIES = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _INSTRUCTIONS = {"spills": r"(?:STL|LDL)", "products": r"(?:HGMMA|HMMA)", "copies": r"(?:LDGSTS|UTMALDG)"}
 
@@ -109,7 +110,7 @@ def launches(
         results = launch.forward(read, value, mass, backward, dtype)
         if backward:
             cotangents = (torch.empty_like(results.output), results.value if value else None, results.mass if mass else None)
-            gradients.backward(read, cotangents, results.tensors(), (True,) * 6)
+            gradients.backward(read, cotangents, results.tensors(), (True,) * 7)
     return found
 
 
@@ -137,6 +138,34 @@ def operands(
         reach=2**31 - 1 if causal else 0,
         rate=0.1 * dropout,
     )
+
+
+def written_launches(
+    energy: ReadEnergy, arch: int = 90, width: int = 64, rows: int = 4096, cache: int = 0, dtype: torch.dtype = torch.bfloat16, decay: bool = False,
+    presence: bool = False,
+) -> list[Launch]:  # fmt: skip
+    """What a written memory and its gradients would launch, without numbers."""
+
+    def empty(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+        return torch.empty(4, 8, *shape, dtype=dtype, device="meta")
+
+    memory = solves.Written(
+        compiled(energy.name),
+        energy.divides,
+        erase=empty(rows, width),
+        keys=empty(cache + rows, width),
+        values=empty(rows, width),
+        write_rate=empty(rows, dtype=torch.float32),
+        erase_rate=empty(rows, dtype=torch.float32),
+        cached=empty(cache, width) if cache else None,
+        level=empty(cache + rows, dtype=torch.float64) if decay else None,
+        presence=empty(cache + rows, dtype=torch.bool) if presence else None,
+        beta=empty(dtype=torch.float32),
+    )
+    with _recorded(arch) as found:
+        u, statistic = solves.forward(memory)
+        solves.backward(memory, u, u, statistic, (True,) * 8)
+    return found
 
 
 def retiled(each: Launch, tile: Tile, read: Operands) -> Launch:

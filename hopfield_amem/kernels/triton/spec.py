@@ -33,8 +33,9 @@ class Sight(NamedTuple):
     causal: bool
     presence: bool
     per_query: bool  # presence differs among queries
-    soft: bool  # presence is a number, not a condition
+    soft: bool  # what is there of a slot is a number, not a condition
     dropout: bool
+    fades: bool  # slots decay
 
 
 class Want(NamedTuple):
@@ -46,6 +47,7 @@ class Want(NamedTuple):
     shifted: bool  # scores are taken relative to level + τ
     gained: bool  # the scale of a homogeneous F multiplies the sums at the end
     null: bool  # an empty slot with F = 1
+    reads: bool = True  # values are read; otherwise their sums are not
 
 
 class Give(NamedTuple):
@@ -63,6 +65,8 @@ class Give(NamedTuple):
     warm: bool  # twists and turns are stored, for β
     terms: bool  # gradient of the slot terms, for a bias
     presence: bool  # gradient of a soft presence
+    age: bool  # gradient of the levels
+    values: bool = True  # gradient of the values
 
 
 class Mode(NamedTuple):

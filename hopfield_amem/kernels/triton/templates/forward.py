@@ -7,7 +7,7 @@ The state of a query is ``top`` (largest score in log₂ units, exponentials onl
 import triton
 import triton.language as tl
 
-from .parts import BASELINE, LN2, RATIO, SOFTMAX, in_reach, kept, matmul, of_rows, of_slots, paired, scored, seen, tile, unmasked, vector
+from .parts import BASELINE, LN2, RATIO, SOFTMAX, faded, in_reach, kept, level_of, matmul, of_rows, of_slots, paired, scored, seen, tile, unmasked, vector
 
 
 @triton.jit
@@ -18,24 +18,26 @@ def sweep(
     """Add the slots of a span to the carry (top, total, mass, sums)."""
     top, total, mass, sums = carry
     keys, values, gate, factors, terms = operands
-    scale, row_term, level, tau = row
+    scale, row_term, level, tau, age = row
     queries, slots, width, columns, b, h, memory, member = sizes
     first, last = span
-    reach, seed, rate = options
+    _reach, _offset, seed, rate, ages = options
     GATED: tl.constexpr = MASKED or SIGHT.presence
     for j in range(first, last, SHAPE.slots):
         k = tile(keys, b, memory, j, slots, width, SHAPE.slots, SHAPE.width, SHAPE.padded, MASKED)
-        if WANT.tied:
-            v = k
-        else:
+        v = k
+        if WANT.reads and not WANT.tied:
             v = tile(values, b, memory, j, slots, columns, SHAPE.slots, SHAPE.columns, SHAPE.padded, MASKED)
         slot = of_slots(factors, terms, member, j, slots, scale, FOLD, SHAPE.slots)
         pair = paired(q, k, MODE)
         s = pair
         if not RAW:
             _, s = scored(pair, (scale, row_term), slot, LEAF, FOLD)
+        amount = 1.0
         if GATED:
-            ok, amount = seen(gate, b, h, rows, j, queries, slots, reach, SIGHT, MASKED, SHAPE.slots)
+            ok, amount = seen(gate, b, h, rows, j, queries, slots, options, SIGHT, MASKED, SHAPE.slots)
+        if SIGHT.fades:
+            s, amount = faded(s, amount, age, ages, member, j, slots, KIND, SHAPE.slots)
         if KIND == SOFTMAX:
             if GATED:
                 s = tl.where(ok, s, -float("inf"))
@@ -74,7 +76,8 @@ def sweep(
             weight = weight * kept(seed, member, rows, j, rate, SHAPE.slots)
         if WANT.mass:
             mass += tl.sum(weight, 1)
-        sums = matmul(weight, v, sums, MODE)
+        if WANT.reads:
+            sums = matmul(weight, v, sums, MODE)
     return top, total, mass, sums
 
 
@@ -110,7 +113,6 @@ def forward(
 ):  # fmt: skip
     """One block of queries over one split of the slots: the finished output, or the carried state of every split."""
     queries, slots, width, columns, heads, group, splits, blocks = sizes
-    reach, _, _ = limits
     member = tl.program_id(0) // blocks
     first = (tl.program_id(0) % blocks) * SHAPE.queries
     split = tl.program_id(1)
@@ -142,16 +144,19 @@ def forward(
         mass = tl.load(masses + cells, mask=inside, other=0.0)
         acc = tl.load(sums + cells[:, None] * columns + v[None, :], mask=both, other=0.0)
 
-    RAW: tl.constexpr = KIND == SOFTMAX and FOLD.affine and FOLD.scaled and not (FOLD.slot_factor or FOLD.slot_term or FOLD.row_term or CARRY)
-    begin, end = in_reach(first, slots, reach, SIGHT, SHAPE)
+    RAW: tl.constexpr = KIND == SOFTMAX and FOLD.affine and FOLD.scaled and not (FOLD.slot_factor or FOLD.slot_term or FOLD.row_term or SIGHT.fades or CARRY)
+    begin, end = in_reach(first, slots, limits, SIGHT, SHAPE)
     share = tl.cdiv(tl.cdiv(tl.maximum(end - begin, 0), SHAPE.slots), splits) * SHAPE.slots
     begin = begin + split * share
     end = tl.minimum(end, begin + share)
-    plain = unmasked(begin, end, first, queries, slots, reach, SIGHT, SHAPE)
+    plain = unmasked(begin, end, first, queries, slots, limits, SIGHT, SHAPE)
     operands = (keys, values, gate, factors, terms)
     dims = (queries, slots, width, columns, b, h, h // group, member)
     carry = (top, total, mass, acc)
-    row = (scale, row_term, level, tau)
+    age = (scale, scale)
+    if SIGHT.fades:
+        age = level_of(limits[4], member, first, queries, SHAPE.queries)
+    row = (scale, row_term, level, tau, age)
     carry = sweep(q, row, rows, carry, operands, dims, (begin, plain), limits, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, False)
     carry = sweep(q, row, rows, carry, operands, dims, (plain, end), limits, KIND, LEAF, FOLD, SIGHT, WANT, MODE, SHAPE, RAW, True)
     top, total, mass, acc = carry
@@ -164,7 +169,8 @@ def forward(
             mass = mass * gain
             acc = acc * gain[:, None]
         acc, total, mass = finished(top, total, mass, acc, KIND, WANT.null)
-        tl.store(output + cells[:, None] * columns + v[None, :], acc.to(output.dtype.element_ty), mask=both)
+        if WANT.reads:
+            tl.store(output + cells[:, None] * columns + v[None, :], acc.to(output.dtype.element_ty), mask=both)
     else:
         tl.store(tops + cells, top, mask=inside)
         tl.store(sums + cells[:, None] * columns + v[None, :], acc, mask=both)

@@ -73,23 +73,25 @@ def of_slots(factors, terms, member, first, slots, unused, FOLD: tl.constexpr, C
 
 
 @triton.jit
-def in_reach(first, slots, reach, SIGHT: tl.constexpr, SHAPE: tl.constexpr):
+def in_reach(first, slots, limits, SIGHT: tl.constexpr, SHAPE: tl.constexpr):
     """Begin and end of the slots that a block of queries may see; the begin is that of a tile."""
+    reach, offset, _, _, _ = limits
     begin = 0
     end = slots
     if SIGHT.causal:
-        end = tl.minimum(slots, first + SHAPE.queries)
-        begin = tl.maximum(0, first - reach + 1) // SHAPE.slots * SHAPE.slots
+        end = tl.minimum(slots, first + offset + SHAPE.queries)
+        begin = tl.maximum(0, first + offset - reach + 1) // SHAPE.slots * SHAPE.slots
     return begin, end
 
 
 @triton.jit
-def unmasked(begin, end, first, queries, slots, reach, SIGHT: tl.constexpr, SHAPE: tl.constexpr):
+def unmasked(begin, end, first, queries, slots, limits, SIGHT: tl.constexpr, SHAPE: tl.constexpr):
     """Where the tiles end that are whole and seen by every query of a block; under a window there is none."""
+    reach, offset, _, _, _ = limits
     plain = begin + tl.maximum(end - begin, 0) // SHAPE.slots * SHAPE.slots
     if SIGHT.causal:
-        plain = begin + tl.maximum(0, tl.minimum(plain, first) - begin) // SHAPE.slots * SHAPE.slots
-        if reach < tl.maximum(slots, queries):
+        plain = begin + tl.maximum(0, tl.minimum(plain, first + offset + 1) - begin) // SHAPE.slots * SHAPE.slots
+        if reach < tl.maximum(slots, queries + offset):
             plain = begin
     return plain
 
@@ -134,15 +136,16 @@ def scored(pair, rows, slots, LEAF: tl.constexpr, FOLD: tl.constexpr):
 
 
 @triton.jit
-def seen(gate, b, h, rows, first, queries, slots, reach, SIGHT: tl.constexpr, MASKED: tl.constexpr, COLUMNS: tl.constexpr):
+def seen(gate, b, h, rows, first, queries, slots, limits, SIGHT: tl.constexpr, MASKED: tl.constexpr, COLUMNS: tl.constexpr):
     """Which slots of a tile each query sees, and how much of each is there (1 unless presence is soft); MASKED: some may lie beyond the end."""
+    reach, offset, _, _, _ = limits
     cols = first + tl.arange(0, COLUMNS)
     ok = (rows < queries)[:, None]
     if MASKED:
         ok = ok & (cols < slots)[None, :]
     amount = tl.full([1, 1], 1.0, tl.float32)
     if SIGHT.causal:
-        ago = rows[:, None] - cols[None, :]
+        ago = (rows + offset)[:, None] - cols[None, :]
         ok = ok & (ago >= 0) & (ago < reach)
     if SIGHT.presence:
         pointer, batch_stride, head_stride, row_stride, slot_stride = gate
@@ -156,6 +159,32 @@ def seen(gate, b, h, rows, first, queries, slots, reach, SIGHT: tl.constexpr, MA
         if SIGHT.soft:
             amount = there
     return ok, amount
+
+
+@triton.jit
+def level_of(levels, member, first, queries, ROWS: tl.constexpr):
+    """Levels of a block of queries, each the sum of two floats."""
+    high, low, _, _ = levels
+    return vector(high, member, first, queries, ROWS), vector(low, member, first, queries, ROWS)
+
+
+@triton.jit
+def faded(s, amount, row_level, levels, member, first, slots, KIND: tl.constexpr, COLUMNS: tl.constexpr):
+    """Scores and amounts after the decay of every slot, exp(G_i − G_j): an exponential's score falls, any other F is multiplied.
+
+    Levels, in the units of the scores, are taken relative to the tile's first slot, whose differences are exact however far all have fallen.
+    """
+    high, low = row_level
+    _, _, slot_high, slot_low = levels
+    base_high = tl.load(slot_high + member * slots + first)
+    base_low = tl.load(slot_low + member * slots + first)
+    own = (vector(slot_high, member, first, slots, COLUMNS, base_high) - base_high) + (vector(slot_low, member, first, slots, COLUMNS) - base_low)
+    fall = ((high - base_high) + (low - base_low))[:, None] - own[None, :]
+    if KIND == SOFTMAX:
+        s = s + fall
+    else:
+        amount = amount * tl.exp(tl.minimum(fall, 0.0))
+    return s, amount
 
 
 @triton.jit

@@ -3,8 +3,8 @@
 import triton
 import triton.language as tl
 
-from .parts import LN2, SOFTMAX, in_reach, kept, matmul, of_rows, of_slots, paired, pulled, scored, seen, tile, unmasked, vector
-from .rates import per_query, rated
+from .parts import LN2, SOFTMAX, faded, in_reach, kept, level_of, matmul, of_rows, of_slots, paired, pulled, scored, seen, tile, unmasked, vector
+from .rates import aging, per_query, rated
 
 
 @triton.jit
@@ -12,18 +12,18 @@ def to_queries(
     q, grad, row, rows, carry, scaling, operands, sizes, span, options, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr,
     SIGHT: tl.constexpr, GIVE: tl.constexpr, MODE: tl.constexpr, SHAPE: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
-    """Add what a span of slots gives to the queries' gradient (acc), Σ ds t (twist) and Σ ds (turn)."""
-    acc, twist, turn = carry
+    """Add what a span of slots gives to the queries' gradient (acc), Σ ds t (twist), Σ ds (turn) and the gradient of the rows' levels (age)."""
+    acc, twist, turn, age = carry
     keys, values, gate, factors, terms = operands
     queries, slots, width, columns, b, h, memory, member = sizes
     first, last = span
-    reach, seed, rate = options
-    scale, row_term = scaling
+    _reach, _offset, seed, rate, ages = options
+    scale, row_term, row_level = scaling
     GATED: tl.constexpr = MASKED or SIGHT.presence
     for j in range(first, last, SHAPE.slots):
         k = tile(keys, b, memory, j, slots, width, SHAPE.slots, SHAPE.width, SHAPE.padded, MASKED)
         v = k
-        if GIVE.curved and not GIVE.tied:
+        if (GIVE.curved or GIVE.age) and not GIVE.tied:
             v = tile(values, b, memory, j, slots, columns, SHAPE.slots, SHAPE.columns, SHAPE.padded, MASKED)
         factor, term = of_slots(factors, terms, member, j, slots, scale, FOLD, SHAPE.slots)
         pair = paired(q, k, MODE)
@@ -31,13 +31,17 @@ def to_queries(
         ok = True
         amount = 1.0
         if GATED:
-            ok, amount = seen(gate, b, h, rows, j, queries, slots, reach, SIGHT, MASKED, SHAPE.slots)
+            ok, amount = seen(gate, b, h, rows, j, queries, slots, options, SIGHT, MASKED, SHAPE.slots)
+        if SIGHT.fades:
+            s, amount = faded(s, amount, row_level, ages, member, j, slots, KIND, SHAPE.slots)
         lean = pair
-        if GIVE.curved:
+        if GIVE.curved or GIVE.age:
             lean = matmul(grad, tl.trans(v), tl.zeros([q.shape[0], k.shape[0]], tl.float32), MODE)
             if SIGHT.dropout:
                 lean = lean * kept(seed, member, rows, j, rate, SHAPE.slots)
-        _, d_score, _ = rated(s, lean, row, ok, amount, KIND, LEAF, GATED, SIGHT, GIVE)
+        _, d_score, d_amount = rated(s, lean, row, ok, amount, KIND, LEAF, GATED, SIGHT, GIVE)
+        if GIVE.age:
+            age += tl.sum(aging(d_score, d_amount, amount, ok, KIND, GATED), 1)
         if FOLD.affine:
             d_pair = d_score
             if FOLD.slot_factor:
@@ -51,18 +55,17 @@ def to_queries(
         if GIVE.twist:
             twist += tl.sum(d_score * t, 1)
         acc = pulled(d_pair, q, k, acc, MODE)
-    return acc, twist, turn
+    return acc, twist, turn, age
 
 
 @triton.jit
 def backward_queries(
     state, keys, values, gate, grads, scales, row_terms, factors, terms, levels, taus, inverses, bases, offsets, row_twists, row_turns,
-    d_state, twists, turns, sizes, limits, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr,
+    d_state, twists, turns, d_levels, sizes, limits, KIND: tl.constexpr, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr,
     GIVE: tl.constexpr, MODE: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     """Gradient of one block of queries."""
     queries, slots, width, columns, heads, group, _, blocks = sizes
-    reach, _, _ = limits
     member = tl.program_id(0) // blocks
     first = (tl.program_id(0) % blocks) * SHAPE.queries
     b = (member // heads).to(tl.int64)
@@ -76,15 +79,19 @@ def backward_queries(
     scale, row_term = of_rows(scales, row_terms, member, first, queries, FOLD, SHAPE.queries)
     row = per_query(levels, taus, inverses, bases, offsets, member, first, queries, KIND, GIVE, SHAPE)
 
-    begin, end = in_reach(first, slots, reach, SIGHT, SHAPE)
-    plain = unmasked(begin, end, first, queries, slots, reach, SIGHT, SHAPE)
+    begin, end = in_reach(first, slots, limits, SIGHT, SHAPE)
+    plain = unmasked(begin, end, first, queries, slots, limits, SIGHT, SHAPE)
     operands = (keys, values, gate, factors, terms)
     dims = (queries, slots, width, columns, b, h, h // group, member)
-    carry = (tl.zeros([QUERIES, WIDTH], tl.float32), tl.zeros([QUERIES], tl.float32), tl.zeros([QUERIES], tl.float32))
-    scaling = (scale, row_term)
+    none = tl.zeros([QUERIES], tl.float32)
+    carry = (tl.zeros([QUERIES, WIDTH], tl.float32), none, none, none)
+    row_level = (scale, scale)
+    if SIGHT.fades:
+        row_level = level_of(limits[4], member, first, queries, SHAPE.queries)
+    scaling = (scale, row_term, row_level)
     carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (begin, plain), limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, False)
     carry = to_queries(q, grad, row, rows, carry, scaling, operands, dims, (plain, end), limits, KIND, LEAF, FOLD, SIGHT, GIVE, MODE, SHAPE, True)
-    acc, twist, turn = carry
+    acc, twist, turn, age = carry
     if KIND == SOFTMAX:
         twist = twist * LN2
     if FOLD.scaled:
@@ -102,3 +109,5 @@ def backward_queries(
     if GIVE.warm:
         tl.store(twists + cells, twist, mask=inside)
         tl.store(turns + cells, turn, mask=inside)
+    if GIVE.age:
+        tl.store(d_levels + cells, age, mask=inside)

@@ -54,6 +54,17 @@ def rated(
 
 
 @triton.jit
+def aging(d_score, d_amount, amount, ok, KIND: tl.constexpr, GATED: tl.constexpr):
+    """Gradient of a pair's G_i − G_j."""
+    if KIND == SOFTMAX:
+        return d_score
+    elif GATED:
+        return tl.where(ok, d_amount * amount, 0.0)
+    else:
+        return d_amount * amount
+
+
+@triton.jit
 def per_query(levels, taus, inverses, bases, offsets, member, first, queries, KIND: tl.constexpr, GIVE: tl.constexpr, SHAPE: tl.constexpr):
     """Level, τ, 1/m, base and δ of a block of queries, with a new axis; base stands in where one is not needed."""
     QUERIES: tl.constexpr = SHAPE.queries

@@ -4,19 +4,19 @@ import triton
 import triton.language as tl
 
 from .arithmetic import expm1
-from .parts import in_reach, of_rows, of_slots, paired, scored, seen, tile
+from .parts import THRESHOLD, faded, in_reach, level_of, of_rows, of_slots, paired, scored, seen, tile
 
 
 @triton.jit
 def statistics(
-    q, row, rows, at, operands, sizes, span, reach, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr, MODE: tl.constexpr,
+    q, row, rows, at, operands, sizes, span, limits, LEAF: tl.constexpr, FOLD: tl.constexpr, SIGHT: tl.constexpr, MODE: tl.constexpr,
     SHAPE: tl.constexpr, FIRST: tl.constexpr,
 ):  # fmt: skip
     """Largest score (first pass), or Σ a F′ and Σ a F″ at level + τ."""
     keys, gate, factors, terms = operands
     scale, row_term = row
     level, tau = at
-    queries, slots, width, b, h, memory, member = sizes
+    queries, slots, width, b, h, memory, member, start = sizes
     first, last = span
     QUERIES: tl.constexpr = SHAPE.queries
     top = tl.full([QUERIES], -float("inf"), tl.float32)
@@ -26,7 +26,9 @@ def statistics(
         k = tile(keys, b, memory, j, slots, width, SHAPE.slots, SHAPE.width, SHAPE.padded, True)
         slot = of_slots(factors, terms, member, j, slots, scale, FOLD, SHAPE.slots)
         _, s = scored(paired(q, k, MODE), (scale, row_term), slot, LEAF, FOLD)
-        ok, amount = seen(gate, b, h, rows, j, queries, slots, reach, SIGHT, True, SHAPE.slots)
+        ok, amount = seen(gate, b, h, rows, j, queries, slots, limits, SIGHT, True, SHAPE.slots)
+        if SIGHT.fades:
+            s, amount = faded(s, amount, level_of(limits[4], member, start, queries, SHAPE.queries), limits[4], member, j, slots, THRESHOLD, SHAPE.slots)
         if FIRST:
             top = tl.maximum(top, tl.max(tl.where(ok, s, -float("inf")), 1))
         else:
@@ -38,7 +40,7 @@ def statistics(
 
 @triton.jit
 def threshold(
-    state, keys, gate, scales, row_terms, factors, terms, levels, taus, sizes, reach, power, PASSES: tl.constexpr, LEAF: tl.constexpr,
+    state, keys, gate, scales, row_terms, factors, terms, levels, taus, sizes, limits, power, PASSES: tl.constexpr, LEAF: tl.constexpr,
     FOLD: tl.constexpr, SIGHT: tl.constexpr, MODE: tl.constexpr, SHAPE: tl.constexpr,
 ):  # fmt: skip
     """Largest score of every query and the distance of τ from it; −∞ and 0 for a query that sees nothing.
@@ -56,11 +58,11 @@ def threshold(
     rows = start + tl.arange(0, QUERIES)
     q = tile(state, b, h, start, queries, width, SHAPE.queries, SHAPE.width, SHAPE.padded, True)
     row = of_rows(scales, row_terms, member, start, queries, FOLD, SHAPE.queries)
-    first, last = in_reach(start, slots, reach, SIGHT, SHAPE)
+    first, last = in_reach(start, slots, limits, SIGHT, SHAPE)
     operands = (keys, gate, factors, terms)
-    dims = (queries, slots, width, b, h, h // group, member)
+    dims = (queries, slots, width, b, h, h // group, member, start)
     tau = tl.zeros([QUERIES], tl.float32)
-    top, _, _ = statistics(q, row, rows, (tau, tau), operands, dims, (first, last), reach, LEAF, FOLD, SIGHT, MODE, SHAPE, True)
+    top, _, _ = statistics(q, row, rows, (tau, tau), operands, dims, (first, last), limits, LEAF, FOLD, SIGHT, MODE, SHAPE, True)
     alive = (top > -float("inf")) & (rows < queries)
     level = tl.where(alive, top, 0.0)
     low = tl.full([QUERIES], -float("inf"), tl.float32)
@@ -69,7 +71,7 @@ def threshold(
     moving = alive
     for _ in range(PASSES):
         until = tl.where(tl.max(moving.to(tl.int32), 0) > 0, last, first)
-        _, mass, bend = statistics(q, row, rows, (level, tau), operands, dims, (first, until), reach, LEAF, FOLD, SIGHT, MODE, SHAPE, False)
+        _, mass, bend = statistics(q, row, rows, (level, tau), operands, dims, (first, until), limits, LEAF, FOLD, SIGHT, MODE, SHAPE, False)
         low = tl.where(moving & (mass >= 1.0), tau, low)
         high = tl.where(moving & (mass <= 1.0), tau, high)
         excess = tl.where(mass > 0.0, -mass * expm1(-power * tl.log(tl.where(mass > 0.0, mass, 1.0))) / power, -1.0)
