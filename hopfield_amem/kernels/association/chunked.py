@@ -12,6 +12,7 @@ from ...energies import ReadEnergy, Ridge
 from ...energies.memory import is_linear
 from .. import fused
 from ..differentiable import differentiable
+from ..explain import WIDEST
 from ..gates import EVERYTHING, Gates
 from ..retrieve import opened, retrieve
 from . import linear, operators, ridge  # noqa: F401  they register what ``Engines`` names
@@ -70,24 +71,49 @@ def _written(tokens: Tokens, folding: Folding, engines: Engines) -> Tensor:
     energy = tokens.memory.predictor
     if is_linear(energy) and tokens.length > LONG:
         return folding.unfolded(_linear(tokens, folding, engines, _matrix(tokens), None)[2])
+    if engines is KERNELS and tokens.length == 1 and tokens.cached:
+        return _one(tokens)
     erase, keys, values = (folding.memories(t) for t in (tokens.at, tokens.slots, tokens.values))
     cached = folding.folded(tokens.state.written.to(tokens.values.dtype)) if tokens.cached else None  # type: ignore[union-attr]
-    rates = (_squeezed(folding, rate) for rate in (tokens.write_rate, tokens.erase_rate))
+    write_rate, erase_rate = (_squeezed(folding, rate) for rate in (tokens.write_rate, tokens.erase_rate))
     gates = folding.flat(tokens.levels()), folding.flat(tokens.present()), _beta(energy, keys, folding.memories)
-    return folding.unfolded(differentiable(engines.written, (energy.name, energy.divides), erase, keys, values, *rates, cached, *gates)[0])
+
+    def solved(values: Tensor, cached: Tensor | None) -> Tensor:
+        return differentiable(engines.written, (energy.name, energy.divides), erase, keys, values, write_rate, erase_rate, cached, *gates)[0]
+
+    if engines is TILES or values.shape[-1] <= WIDEST:
+        return folding.unfolded(solved(values, cached))
+    parts = values.split(WIDEST, -1)  # columns are independent
+    before = [None] * len(parts) if cached is None else cached.split(WIDEST, -1)
+    return folding.unfolded(torch.cat([solved(*part) for part in zip(parts, before, strict=True)], -1))
 
 
 def _recalled(tokens: Tokens, folding: Folding, engines: Engines, slots: Tensor) -> Tensor:
     """What the queries read, (..., t, v)"""
-    energy, levels, present = tokens.memory.read, tokens.levels(), tokens.present()
+    energy = tokens.memory.read
     if engines is KERNELS:
-        gates = Gates(None if present is None else present.unsqueeze(-2), reach=EVERYTHING, offset=tokens.cached, level=levels)
-        return opened("triton")(energy, tokens.slots, gates).read(tokens.query, slots)
+        return _kernel_read(tokens, energy, tokens.query, slots, tokens.cached)
+    levels, present = tokens.levels(), tokens.present()
     if fused.AVAILABLE and fused.suits(energy) and levels is None and present is None and not tokens.cached:
         return retrieve(energy, tokens.query, tokens.keys, slots, causal=True, backend="chunked")
     query, keys, held = folding.queries(tokens.query), folding.memories(tokens.slots), folding.memories(slots)
     gates = folding.flat(levels), folding.flat(present), _beta(energy, query, folding.queries)
     return folding.answers(differentiable("recalled", (energy.name, energy.divides), query, keys, held, *gates)[0])
+
+
+def _one(tokens: Tokens) -> Tensor:
+    """u of a single token: what the slots predict is a read, which kernels split over the slots."""
+    held = torch.nn.functional.pad(tokens.state.written.to(tokens.values.dtype), (0, 0, 0, 1))  # type: ignore[union-attr]
+    known = _kernel_read(tokens, tokens.memory.predictor, tokens.at, held, tokens.cached - 1)
+    written = scaled(tokens.write_rate, tokens.values) - scaled(tokens.erase_rate, known)
+    return written.to(tokens.values.dtype).expand(*tokens.lead, 1, tokens.values.shape[-1])
+
+
+def _kernel_read(tokens: Tokens, energy: ReadEnergy, query: Tensor, held: Tensor, offset: int) -> Tensor:
+    """What queries read from slots by kernels; query i sees the slots up to ``offset + i``."""
+    present = tokens.present()
+    gates = Gates(None if present is None else present.unsqueeze(-2), reach=EVERYTHING, offset=offset, level=tokens.levels())
+    return opened("triton")(energy, tokens.slots, gates).read(query, held)
 
 
 def _ridge(tokens: Tokens, folding: Folding, engines: Engines) -> tuple[Tensor, RidgeState]:
@@ -126,6 +152,6 @@ def _beta(energy: ReadEnergy, like: Tensor, folded: Callable[[Tensor], Tensor]) 
 
 def kernels(tokens: Tokens) -> tuple[Tensor, State]:
     """The same by Triton kernels; a ridge regression is solved by torch and read by them."""
-    from ..triton import linear, written  # noqa: F401  they register what ``KERNELS`` names
+    from ..triton import written  # noqa: F401  they register what ``KERNELS`` names
 
     return chunked(tokens, KERNELS)

@@ -81,14 +81,15 @@ def _(d_output, query, keys, held, level, presence, beta, rule, divides):
 
 
 def defined_written(tensors, options) -> tuple[Tensor]:
-    """``written`` with every matrix in full, in differentiable torch."""
-    erase, keys, values, write_rate, erase_rate, cached, level, presence, beta = tensors
-    weights = _weights(erase, keys, level, presence, beta, options, True)
+    """``u = (I + b P)⁻¹ (a v − b P_c u_c)`` with every matrix in full, in differentiable torch."""
+    exact = torch.promote_types(tensors[2].dtype, torch.float32)
+    erase, keys, values, write_rate, erase_rate, cached, _, presence, beta = (t if t is None or t.dtype == torch.bool else t.to(exact) for t in tensors)
+    weights = _weights(erase, keys, tensors[6], presence, beta, options, True)
     old = 0 if cached is None else cached.shape[2]
     target = values if write_rate is None else write_rate.unsqueeze(-1) * values
-    known = 0.0 if cached is None else weights[..., :old] @ cached
-    rate = 1.0 if erase_rate is None else erase_rate.unsqueeze(-1)
-    return (solve(rate * weights[..., old:], target - rate * known),)
+    known = torch.zeros_like(target) if cached is None else weights[..., :old] @ cached
+    rate = torch.ones_like(target[..., :1]) if erase_rate is None else erase_rate.unsqueeze(-1)
+    return (solve(rate * weights[..., old:], target - rate * known).to(tensors[2].dtype),)
 
 
 def defined_recalled(tensors, options) -> tuple[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...energies import Simplex
-from ...energies.registry import named
+from ..association.operators import defined_written
 from ..compiler import compiled
 from ..compiler.analysis import SUM
 from ..differentiable import FAMILIES, Family
@@ -19,7 +19,7 @@ from . import solves
 from .solves import Written
 
 
-@torch.library.custom_op("hopfield_amem::written", mutates_args=())
+@torch.library.custom_op("hopfield_amem::kernel_written", mutates_args=())
 def written(
     erase: Tensor, keys: Tensor, values: Tensor, write_rate: Tensor | None, erase_rate: Tensor | None, cached: Tensor | None,
     level: Tensor | None, presence: Tensor | None, beta: Tensor, rule: str, divides: bool,
@@ -34,7 +34,7 @@ def _(erase, keys, values, write_rate, erase_rate, cached, level, presence, beta
     return values.new_empty(values.shape), values.new_empty((0,) if plain else values.shape[:3], dtype=torch.float32)
 
 
-@torch.library.custom_op("hopfield_amem::written_backward", mutates_args=())
+@torch.library.custom_op("hopfield_amem::kernel_written_backward", mutates_args=())
 def written_backward(
     cotangent: Tensor, erase: Tensor, keys: Tensor, values: Tensor, write_rate: Tensor | None, erase_rate: Tensor | None, cached: Tensor | None,
     level: Tensor | None, presence: Tensor | None, beta: Tensor, u: Tensor, statistic: Tensor, rule: str, divides: bool, wanted: list[bool],
@@ -52,31 +52,6 @@ def written_backward(
 def _(cotangent, erase, keys, values, write_rate, erase_rate, cached, level, presence, beta, u, statistic, rule, divides, wanted):
     given = (erase, keys, values, write_rate, erase_rate, cached, level, beta)
     return tuple(erase.new_empty(0) if t is None or not want else t.new_empty(t.shape) for t, want in zip(given, wanted, strict=True))
-
-
-def definition(tensors, options) -> tuple[Tensor, ...]:
-    """``u = (I + b P)⁻¹ (a v − b P_c u_c)`` with every matrix in full, in differentiable torch."""
-    (erase, keys, values, write_rate, erase_rate, cached, level, presence, beta), (rule, divides) = tensors, options
-    similarity, separation, scaling = named(rule)
-    inside = torch.promote_types(values.dtype, torch.float32)
-    rows, slots = erase.shape[2], keys.shape[2]
-    cache = slots - rows
-    score = beta.to(inside)[..., None, None] * similarity(erase.to(inside), keys.to(inside))
-    amounts: Tensor = torch.ones(rows, slots, dtype=torch.bool, device=keys.device).tril(cache - 1)
-    amounts = amounts if presence is None else amounts & presence.unsqueeze(2)
-    if level is not None:
-        fall = (level[:, :, cache:, None] - level[:, :, None, :]).clamp_max(0.0)
-        amounts = amounts * torch.exp(fall).to(inside)
-    weights = scaling.weights(separation, score, amounts)
-    if divides:
-        mass = weights.sum(-1, keepdim=True)
-        weights = torch.where(mass == 0, 0.0, weights / torch.where(mass == 0, 1.0, mass))
-    right = values.to(inside) if write_rate is None else values.to(inside) * write_rate.to(inside).unsqueeze(-1)
-    weights = weights if erase_rate is None else weights * erase_rate.to(inside).unsqueeze(-1)
-    if cached is not None and cache:
-        right = right - weights[..., :cache] @ cached.to(inside)
-    one = torch.eye(rows, dtype=inside, device=keys.device)
-    return (torch.linalg.solve_triangular(one + weights[..., cache:], right, upper=False, unitriangular=True).to(values.dtype),)
 
 
 def _forward(tensors, options):
@@ -104,4 +79,4 @@ def _like(tensor: Tensor | None, grad: Tensor | None) -> Tensor:
     return grad.to(tensor.dtype).reshape(tensor.shape).contiguous()
 
 
-FAMILIES["triton written"] = Family(1, _forward, _backward, definition)
+FAMILIES["triton written"] = Family(1, _forward, _backward, defined_written)
