@@ -21,8 +21,9 @@ from triton.runtime.jit import create_function_from_signature
 
 from ...energies import ReadEnergy
 from ..compiler import Compiled, compiled
-from . import configs, gradients, launch
+from . import configs, gradients, launch, linear_launch
 from .configs import Config, Tile
+from .linear_operands import Linear
 from .machine import EMULATED
 from .prepare import BASELINE, Operands
 
@@ -46,12 +47,12 @@ class Launch(NamedTuple):
     @property
     def role(self) -> str:
         """Its name in the table of configurations."""
-        return ROLES[self.kernel.__name__]
+        return ROLES.get(self.kernel.__name__, self.kernel.__name__)
 
     @property
     def name(self) -> str:
         """Its role, or what else it is."""
-        return "baseline" if self.constants.get("KIND") == BASELINE else self.role
+        return "baseline" if self.constants.get("KIND") == BASELINE else self.role + " back" * self.constants.get("BACK", False)
 
     @property
     def source(self) -> tuple[Any, ...]:
@@ -136,6 +137,36 @@ def operands(
         seed=empty(dtype=torch.int64) if dropout else None,
         reach=2**31 - 1 if causal else 0,
         rate=0.1 * dropout,
+    )
+
+
+def linear_launches(given: Linear, arch: int = 90) -> list[Launch]:
+    """What a linear memory and its gradients would launch."""
+    with _recorded(arch) as found:
+        output, final, written, states = linear_launch.forward(given)
+        linear_launch.backward(given, (output if output.numel() else None, final, written), written, states)
+    return found
+
+
+def linear_operands(
+    width: int = 64, columns: int | None = None, rows: int = 4096, batch: int = 4, heads: int = 8, group: int = 1, dtype: torch.dtype = torch.bfloat16,
+    decay: str = "scalar", erases: bool = True, tied: bool = True, rated: bool = True,
+) -> Linear:  # fmt: skip
+    """A linear memory without numbers, on the meta device. ``decay``: "" for none, "scalar", or "channel"."""
+
+    def empty(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
+        return torch.empty(batch, *shape, dtype=dtype, device="meta")
+
+    single = torch.float32
+    return Linear(
+        query=empty(heads * group, rows, width),
+        keys=empty(heads, rows, width),
+        values=empty(heads, rows, columns or width),
+        write_rate=empty(heads, rows, dtype=single) if rated else None,
+        erase_rate=empty(heads, rows, dtype=single) if erases else None,
+        erase=None if tied else empty(heads, rows, width),
+        decay=empty(heads, rows, width if decay == "channel" else 1, dtype=single) if decay else None,
+        state=empty(heads, width, columns or width, dtype=single),
     )
 
 

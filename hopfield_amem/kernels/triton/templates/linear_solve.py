@@ -1,0 +1,127 @@
+"""What a chunk of a linear memory does to the state before it: the rows' mutual erasing, solved.
+
+With the decayed Gram matrix A_ij = b_i Σ_c w_ic k_jc e^{x_{j+1,c} + … + x_ic} (j < i) and X = (I + A)⁻¹, the written rows are
+u = X a v − X b (w e^{x_0 + …}) S. Backward the same chunk needs Xᵀ of the cotangent of u, and Xᵀ of the keys as they arrive at its end.
+"""
+
+import triton
+import triton.language as tl
+
+from .linear_parts import CHANNEL, SCALAR, channels, logarithms, paired, piece, put, scaled, seen, since_start, until_end
+from .parts import matmul, vector
+
+EDGE = tl.constexpr(16)  # rows of a block whose inverse is found by substitution
+
+
+@triton.jit
+def joined(x, a, HALF: tl.constexpr, ROWS: tl.constexpr, MEMORY: tl.constexpr):
+    """Inverses of diagonal blocks of 2·HALF rows from those of HALF rows: X − X A₂₁ X."""
+    r = tl.arange(0, ROWS)
+    below = ((r // HALF)[:, None] == (r // HALF)[None, :] + 1) & (r // HALF % 2 == 1)[:, None]
+    between = tl.dot(x, tl.where(below, a, 0.0), input_precision=MEMORY.solving)
+    return x - tl.dot(between, x, input_precision=MEMORY.solving)
+
+
+@triton.jit
+def inverted(a, ROWS: tl.constexpr, MEMORY: tl.constexpr):
+    """(I + A)⁻¹ of a strictly lower triangular A: small diagonal blocks row by row, all of them at once, then joined two by two.
+
+    Stable where repeated squaring is not: nothing larger than the inverse itself is ever formed.
+    """
+    BLOCKS: tl.constexpr = ROWS // EDGE
+    r = tl.arange(0, ROWS)
+    e = tl.arange(0, EDGE)
+    same = (r // EDGE)[:, None] == (r // EDGE)[None, :]
+    small = tl.sum(tl.reshape(tl.where(same, a, 0.0), (BLOCKS, EDGE, BLOCKS, EDGE)), 2)
+    x = tl.where((e[:, None] == e[None, :])[None, :, :], 1.0, tl.zeros([BLOCKS, EDGE, EDGE], tl.float32))
+    for i in range(1, EDGE):
+        here = (e == i)[None, :, None]
+        row = tl.sum(tl.where(here, small, 0.0), 1)
+        x = tl.where(here, x - tl.sum(row[:, :, None] * x, 1)[:, None, :], x)
+    wide = tl.broadcast_to(x[:, :, None, :], (BLOCKS, EDGE, BLOCKS, EDGE))
+    x = tl.where(same, tl.reshape(wide, (ROWS, ROWS)), 0.0)
+    if ROWS > EDGE:
+        x = joined(x, a, EDGE, ROWS, MEMORY)
+    if ROWS > 2 * EDGE:
+        x = joined(x, a, 2 * EDGE, ROWS, MEMORY)
+    return x
+
+
+@triton.jit
+def erased(keys, erase, decay, rate, x, b, h, first, sizes, MEMORY: tl.constexpr, MODE: tl.constexpr, SHAPE: tl.constexpr):
+    """X of a chunk."""
+    ROWS: tl.constexpr = SHAPE.queries
+    count, width, _, _, _, _ = sizes
+    gram = tl.zeros([ROWS, ROWS], tl.float32)
+    for start in range(0, width, SHAPE.width):
+        k = piece(keys, b, h, first, count, start, width, ROWS, SHAPE.width, SHAPE.padded)
+        w = piece(erase, b, h, first, count, start, width, ROWS, SHAPE.width, SHAPE.padded)
+        each, after = channels(decay, b, h, first, count, start, width, x, ROWS, SHAPE.width, SHAPE.padded, MEMORY.decay)
+        gram = paired(w, k, each, after, gram, MEMORY.decay, MODE, ROWS, SHAPE.width)
+    return inverted(seen(gram, x, MEMORY.decay, ROWS, True) * rate[:, None], ROWS, MEMORY)
+
+
+@triton.jit
+def solve(
+    keys, erase, decay, write_rates, erase_rates, given, of_given, of_keys, sizes, MEMORY: tl.constexpr, MODE: tl.constexpr,
+    SHAPE: tl.constexpr, BACK: tl.constexpr,
+):  # fmt: skip
+    """X a v and X b w e^{…}, or BACK: Xᵀ of the cotangent of u and of the keys as they arrive at the chunk's end. A program is a chunk."""
+    ROWS: tl.constexpr = SHAPE.queries
+    WIDTH: tl.constexpr = SHAPE.width
+    COLUMNS: tl.constexpr = SHAPE.columns
+    count, width, columns, heads, _, chunks = sizes
+    member = tl.program_id(0) // chunks
+    first = (tl.program_id(0) % chunks) * ROWS
+    b = (member // heads).to(tl.int64)
+    h = (member % heads).to(tl.int64)
+    member = member.to(tl.int64)
+    x, after = logarithms(decay, b, h, member, first, count, ROWS, MEMORY.decay)
+    of_rows = tl.full([ROWS], 1.0, tl.float32)  # what multiplies a row of ``given``, and a row of keys or erase keys
+    of_ways = of_rows
+    if MEMORY.rated and not BACK:
+        of_rows = vector(write_rates, member, first, count, ROWS)
+    if MEMORY.decay == SCALAR:
+        of_ways = until_end(after) if BACK else since_start(x)
+    inverse = tl.zeros([ROWS, ROWS], tl.float32)
+    if MEMORY.erases:
+        rate = vector(erase_rates, member, first, count, ROWS)
+        inverse = erased(keys, erase, decay, rate, x, b, h, first, sizes, MEMORY, MODE, SHAPE)
+        if BACK:
+            inverse = tl.trans(inverse)
+        else:
+            of_ways = of_ways * rate
+    for start in range(0, columns, SHAPE.columns):
+        v = piece(given, b, h, first, count, start, columns, ROWS, SHAPE.columns, SHAPE.padded)
+        if MEMORY.erases:
+            y = matmul(inverse * of_rows[None, :], v, tl.zeros([ROWS, COLUMNS], tl.float32), MODE)
+        else:
+            y = v.to(tl.float32) * of_rows[:, None]
+        put(of_given, b, h, first, count, start, columns, y, ROWS, SHAPE.columns)
+    if MEMORY.erases or BACK:
+        for start in range(0, width, SHAPE.width):
+            t = piece(keys if BACK else erase, b, h, first, count, start, width, ROWS, SHAPE.width, SHAPE.padded)
+            each, after = channels(decay, b, h, first, count, start, width, x, ROWS, SHAPE.width, SHAPE.padded, MEMORY.decay)
+            if MEMORY.decay == CHANNEL:
+                t = scaled(t, until_end(after) if BACK else since_start(each))
+            if MEMORY.erases:
+                y = matmul(inverse * of_ways[None, :], t, tl.zeros([ROWS, WIDTH], tl.float32), MODE)
+            else:
+                y = t.to(tl.float32) * of_ways[:, None]
+            put(of_keys, b, h, first, count, start, width, y, ROWS, SHAPE.width)
+
+
+@triton.jit
+def decayed(rows, decay, out, sizes, MEMORY: tl.constexpr, SHAPE: tl.constexpr, AHEAD: tl.constexpr):
+    """Rows as the state before the chunk meets them, or AHEAD: as the state after it does. A program is a block of columns of a chunk."""
+    ROWS: tl.constexpr = SHAPE.queries
+    count, width, _, heads, group, chunks = sizes
+    blocks = tl.cdiv(width, SHAPE.width)
+    start = (tl.program_id(0) % blocks) * SHAPE.width
+    first = (tl.program_id(0) // blocks % chunks) * ROWS
+    member = tl.program_id(0) // blocks // chunks
+    b = (member // heads).to(tl.int64)
+    h = (member % heads).to(tl.int64)
+    t = piece(rows, b, h, first, count, start, width, ROWS, SHAPE.width, SHAPE.padded)
+    x, after = channels(decay, b, h // group, first, count, start, width, t, ROWS, SHAPE.width, SHAPE.padded, MEMORY.decay)
+    put(out, b, h, first, count, start, width, scaled(t, until_end(after) if AHEAD else since_start(x)), ROWS, SHAPE.width)
