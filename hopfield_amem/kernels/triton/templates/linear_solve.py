@@ -10,41 +10,37 @@ import triton.language as tl
 from .linear_parts import CHANNEL, SCALAR, channels, logarithms, paired, piece, put, scaled, seen, since_start, until_end
 from .parts import matmul, vector
 
-EDGE = tl.constexpr(16)  # rows of a block whose inverse is found by substitution
+@triton.jit
+def spread(x, ROWS: tl.constexpr, BLOCKS: tl.constexpr):
+    """(1 or BLOCKS, e, e) -> (ROWS, ROWS): every block of rows carries its matrix in every block of columns."""
+    EDGE: tl.constexpr = ROWS // BLOCKS
+    return tl.reshape(tl.broadcast_to(x[:, :, None, :], (BLOCKS, EDGE, BLOCKS, EDGE)), (ROWS, ROWS))
 
 
 @triton.jit
-def joined(x, a, HALF: tl.constexpr, ROWS: tl.constexpr, MEMORY: tl.constexpr):
-    """Inverses of diagonal blocks of 2·HALF rows from those of HALF rows: X − X A₂₁ X."""
-    r = tl.arange(0, ROWS)
-    below = ((r // HALF)[:, None] == (r // HALF)[None, :] + 1) & (r // HALF % 2 == 1)[:, None]
-    between = tl.dot(x, tl.where(below, a, 0.0), input_precision=MEMORY.solving)
-    return x - tl.dot(between, x, input_precision=MEMORY.solving)
-
-
-@triton.jit
-def inverted(a, ROWS: tl.constexpr, MEMORY: tl.constexpr):
-    """(I + A)⁻¹ of a strictly lower triangular A: small diagonal blocks row by row, all of them at once, then joined two by two.
+def inverted(a, ROWS: tl.constexpr, BLOCKS: tl.constexpr, MEMORY: tl.constexpr):
+    """(I + A)⁻¹ of a strictly lower triangular A: one or two diagonal blocks row by row, both at once, then −X₂₂ A₂₁ X₁₁ below them.
 
     Stable where repeated squaring is not: nothing larger than the inverse itself is ever formed.
     """
-    BLOCKS: tl.constexpr = ROWS // EDGE
+    EDGE: tl.constexpr = ROWS // BLOCKS
     r = tl.arange(0, ROWS)
     e = tl.arange(0, EDGE)
+    block = tl.arange(0, BLOCKS)[:, None, None]
     same = (r // EDGE)[:, None] == (r // EDGE)[None, :]
-    small = tl.sum(tl.reshape(tl.where(same, a, 0.0), (BLOCKS, EDGE, BLOCKS, EDGE)), 2)
+    own = tl.sum(tl.reshape(tl.where(same, a, 0.0), (BLOCKS, EDGE, BLOCKS, EDGE)), 2)
     x = tl.where((e[:, None] == e[None, :])[None, :, :], 1.0, tl.zeros([BLOCKS, EDGE, EDGE], tl.float32))
     for i in range(1, EDGE):
         here = (e == i)[None, :, None]
-        row = tl.sum(tl.where(here, small, 0.0), 1)
+        row = tl.sum(tl.where(here, own, 0.0), 1)
         x = tl.where(here, x - tl.sum(row[:, :, None] * x, 1)[:, None, :], x)
-    wide = tl.broadcast_to(x[:, :, None, :], (BLOCKS, EDGE, BLOCKS, EDGE))
-    x = tl.where(same, tl.reshape(wide, (ROWS, ROWS)), 0.0)
-    if ROWS > EDGE:
-        x = joined(x, a, EDGE, ROWS, MEMORY)
-    if ROWS > 2 * EDGE:
-        x = joined(x, a, 2 * EDGE, ROWS, MEMORY)
-    return x
+    whole = tl.where(same, spread(x, ROWS, BLOCKS), 0.0)
+    if BLOCKS == 2:
+        other = tl.sum(tl.reshape(tl.where(same, 0.0, a), (BLOCKS, EDGE, BLOCKS, EDGE)), 2)  # A is 0 above
+        way = tl.dot(tl.sum(tl.where(block == 1, x, 0.0), 0), tl.sum(other, 0), input_precision=MEMORY.solving)
+        low = tl.dot(way, tl.sum(tl.where(block == 0, x, 0.0), 0), input_precision=MEMORY.solving)
+        whole = tl.where((r >= EDGE)[:, None] & (r < EDGE)[None, :], -spread(low[None, :, :], ROWS, BLOCKS), whole)
+    return whole
 
 
 @triton.jit
@@ -58,7 +54,7 @@ def erased(keys, erase, decay, rate, x, b, h, first, sizes, MEMORY: tl.constexpr
         w = piece(erase, b, h, first, count, start, width, ROWS, SHAPE.width, SHAPE.padded)
         each, after = channels(decay, b, h, first, count, start, width, x, ROWS, SHAPE.width, SHAPE.padded, MEMORY.decay)
         gram = paired(w, k, each, after, gram, MEMORY.decay, MODE, ROWS, SHAPE.width)
-    return inverted(seen(gram, x, MEMORY.decay, ROWS, True) * rate[:, None], ROWS, MEMORY)
+    return inverted(seen(gram, x, MEMORY.decay, ROWS, True) * rate[:, None], ROWS, 2 if ROWS > 32 else 1, MEMORY)
 
 
 @triton.jit
@@ -76,13 +72,13 @@ def solve(
     b = (member // heads).to(tl.int64)
     h = (member % heads).to(tl.int64)
     member = member.to(tl.int64)
-    x, after = logarithms(decay, b, h, member, first, count, ROWS, MEMORY.decay)
+    x, later = logarithms(decay, b, h, member, first, count, ROWS, MEMORY.decay)
     of_rows = tl.full([ROWS], 1.0, tl.float32)  # what multiplies a row of ``given``, and a row of keys or erase keys
     of_ways = of_rows
     if MEMORY.rated and not BACK:
         of_rows = vector(write_rates, member, first, count, ROWS)
     if MEMORY.decay == SCALAR:
-        of_ways = until_end(after) if BACK else since_start(x)
+        of_ways = until_end(later) if BACK else since_start(x)
     inverse = tl.zeros([ROWS, ROWS], tl.float32)
     if MEMORY.erases:
         rate = vector(erase_rates, member, first, count, ROWS)
