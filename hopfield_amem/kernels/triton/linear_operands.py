@@ -124,7 +124,8 @@ class Linear:
     def memory(self, starts: bool = False, reads: bool = True, shown: bool = False, ends: bool = False) -> Memory:
         decay = EVEN if self.decay is None else CHANNEL if self.channels else SCALAR
         reads = reads and self.query is not None
-        return Memory(decay, self.erase_rate is not None, self.erase is None, self.write_rate is not None, starts, reads, shown, ends, precision(torch.float32))
+        exact = "ieee" if EMULATED else "tf32x3"
+        return Memory(decay, self.erase_rate is not None, self.erase is None, self.write_rate is not None, starts, reads, shown, ends, exact)
 
     def config(self, role: str) -> Config:
         """The configuration of a kernel for this memory."""

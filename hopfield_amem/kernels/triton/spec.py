@@ -95,4 +95,4 @@ class Memory(NamedTuple):
     reads: bool  # queries read
     shown: bool  # the rows written have a cotangent
     ends: bool  # the final state has one
-    solving: str  # precision of the products in the chunks' inverses
+    solving: str  # precision of the products in the chunks' inverses and of sums in exponents

@@ -7,7 +7,7 @@ Decay meets q and w on the way in and k on the way out, so that d_x is summed fr
 import triton
 import triton.language as tl
 
-from .linear_parts import CHANNEL, EVEN, SCALAR, at_chunk, channels, logarithms, piece, pulled, put, put_vector, scaled, seen, since_start, until_end
+from .linear_parts import CHANNEL, EVEN, SCALAR, at_chunk, channels, later_channels, logarithms, piece, pulled, put, put_vector, scaled, seen, since_start, until_end
 from .parts import matmul, vector
 
 
@@ -77,7 +77,7 @@ def gradients(
     row = part * members + member
     state = at_chunk(states, member, chunk, sizes)
     x, later = logarithms(decay, b, h, member, first, count, ROWS, MEMORY.decay)
-    each, after = channels(decay, b, h, first, count, start, width, x, ROWS, WIDTH, SHAPE.padded, MEMORY.decay)
+    each = channels(decay, b, h, first, count, start, width, x, MEMORY, SHAPE)
     k = piece(keys, b, h, first, count, start, width, ROWS, WIDTH, SHAPE.padded)
 
     dk, kept = outward(written, state, at_chunk(d_states, member, chunk, sizes), b, h, first, start, sizes, SHAPE, MODE, MEMORY.decay)
@@ -86,30 +86,30 @@ def gradients(
         dk = dk * until_end(later)[:, None]
         kept = kept * tl.exp(tl.sum(x, 0))
     elif MEMORY.decay == CHANNEL:
-        dk = dk * until_end(after)
+        dk = dk * until_end(later_channels(decay, b, h, first, count, start, width, x, MEMORY, SHAPE))
         kept = kept * tl.exp(tl.sum(each, 0))
     if MEMORY.decay != EVEN:
         kept += tl.sum(k.to(tl.float32) * dk, 0)
-    dw = tl.zeros([ROWS, WIDTH], tl.float32)
     if MEMORY.erases:
         rate = vector(erase_rates, member, first, count, ROWS)[:, None]
         w = piece(erase, b, h, first, count, start, width, ROWS, WIDTH, SHAPE.padded)
         pair, dw = inward(d_solved, (written, h), state, b, h, first, start, sizes, SHAPE, MODE)
-        dw, dk = pulled(
-            seen(pair, x, MEMORY.decay, ROWS, True), scaled(w, -rate), k, each, after, arriving(dw, x, each, MEMORY.decay), dk, MEMORY.decay, MODE, ROWS, WIDTH
-        )
+        pair = seen(pair, x, MEMORY.decay, ROWS, True)
+        dw, dk = pulled(pair, scaled(w, -rate), k, each, arriving(dw, x, each, MEMORY.decay), dk, MEMORY, MODE, ROWS, WIDTH)
         put_vector(d_rates, row, first, count, -tl.sum(w.to(tl.float32) * dw, 1), ROWS)
         dw = -rate * dw
         moved += w.to(tl.float32) * dw
-        if not MEMORY.tied:
+        if MEMORY.tied:
+            moved += w.to(tl.float32) * dw  # taken off again with the keys' gradient below
+            dk += dw
+        else:
             put(d_erase, b, h, first, count, start, width, dw, ROWS, WIDTH)
     if MEMORY.reads:
         for reader in range(h * group, h * group + group):
             q = piece(queries, b, reader, first, count, start, width, ROWS, WIDTH, SHAPE.padded)
             pair, dq = inward(grads, (written, h), state, b, reader, first, start, sizes, SHAPE, MODE)
-            dq, dk = pulled(
-                seen(pair, x, MEMORY.decay, ROWS, False), q, k, each, after, arriving(dq, x, each, MEMORY.decay), dk, MEMORY.decay, MODE, ROWS, WIDTH
-            )
+            pair = seen(pair, x, MEMORY.decay, ROWS, False)
+            dq, dk = pulled(pair, q, k, each, arriving(dq, x, each, MEMORY.decay), dk, MEMORY, MODE, ROWS, WIDTH)
             put(d_queries, b, reader, first, count, start, width, dq, ROWS, WIDTH)
             moved += q.to(tl.float32) * dq
     moved -= k.to(tl.float32) * dk
@@ -117,6 +117,4 @@ def gradients(
         put_vector(d_decay, row, first, count, tl.cumsum(tl.sum(moved, 1), 0, reverse=True) + tl.sum(kept, 0), ROWS)
     elif MEMORY.decay == CHANNEL:
         put((d_decay, heads * count * width, count * width, width), b, h, first, count, start, width, tl.cumsum(moved, 0, reverse=True) + kept[None, :], ROWS, WIDTH)
-    if MEMORY.tied:
-        dk += dw
     put(d_keys, b, h, first, count, start, width, dk, ROWS, WIDTH)

@@ -30,8 +30,8 @@ def outputs(
         q = piece(queries, b, own, first, count, block, width, ROWS, SHAPE.width, SHAPE.padded)
         k = piece(keys, b, h, first, count, block, width, ROWS, SHAPE.width, SHAPE.padded)
         s = piece(at_chunk(states, member, chunk, sizes), 0, 0, block, width, start, columns, SHAPE.width, COLUMNS, SHAPE.padded)
-        each, after = channels(decay, b, h, first, count, block, width, x, ROWS, SHAPE.width, SHAPE.padded, MEMORY.decay)
-        pair = paired(q, k, each, after, pair, MEMORY.decay, MODE, ROWS, SHAPE.width)
+        each = channels(decay, b, h, first, count, block, width, x, MEMORY, SHAPE)
+        pair = paired(q, k, each, pair, MEMORY, MODE, ROWS)
         if MEMORY.decay == CHANNEL:
             q = scaled(q, since_start(each))
         acc = matmul(q, s, acc, MODE)
@@ -66,8 +66,8 @@ def outputs_back(
         for block in range(0, width, SHAPE.width):
             q = piece(queries, b, own, first, count, block, width, ROWS, SHAPE.width, SHAPE.padded)
             k = piece(keys, b, h, first, count, block, width, ROWS, SHAPE.width, SHAPE.padded)
-            here, after = channels(decay, b, h, first, count, block, width, x, ROWS, SHAPE.width, SHAPE.padded, MEMORY.decay)
-            pair = paired(q, k, here, after, pair, MEMORY.decay, MODE, ROWS, SHAPE.width)
+            here = channels(decay, b, h, first, count, block, width, x, MEMORY, SHAPE)
+            pair = paired(q, k, here, pair, MEMORY, MODE, ROWS)
         do = piece(grads, b, own, first, count, start, columns, ROWS, COLUMNS, SHAPE.padded)
         acc = matmul(tl.trans(seen(pair, x, MEMORY.decay, ROWS, False)), do, acc, MODE)
     put(out, b, h, first, count, start, columns, acc, ROWS, COLUMNS)

@@ -2,8 +2,8 @@
 
 Inside a chunk, row i sees row j ≤ i through e^{x_{j+1} + … + x_i}, with x = log γ ≤ 0. Every such sum is added up from its own terms and
 never taken as a difference, so that no exponential exceeds 1 and a forgetting x = −10⁴ leaves the rows after it exact. With a decay
-per channel the pairs are split by halving: rows of the second half of a block see rows of its first half through both parts of the way
-to the middle, for blocks of 2, 4, … rows.
+per channel, pairs are products of two falls that meet between them: rows of the second half of a block see rows of its first half
+through the middle, for blocks of 2, 4, … rows.
 """
 
 import triton
@@ -60,14 +60,22 @@ def logarithms(view, b, h, member, first, count, ROWS: tl.constexpr, DECAY: tl.c
 
 
 @triton.jit
-def channels(view, b, h, first, count, start, width, unused, ROWS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, DECAY: tl.constexpr):
-    """The same per channel, for a block of columns."""
+def channels(view, b, h, first, count, start, width, unused, MEMORY: tl.constexpr, SHAPE: tl.constexpr):
+    """x per channel, for a block of columns: not −∞, which products would turn into NaN."""
     x = unused
-    after = unused
-    if DECAY == CHANNEL:
-        x = piece(view, b, h, first, count, start, width, ROWS, WIDTH, PADDED)
-        after = piece(view, b, h, first + 1, tl.minimum(count, first + ROWS), start, width, ROWS, WIDTH, PADDED)
-    return x, after
+    if MEMORY.decay == CHANNEL:
+        x = tl.maximum(piece(view, b, h, first, count, start, width, SHAPE.queries, SHAPE.width, SHAPE.padded), -1e4)
+    return x
+
+
+@triton.jit
+def later_channels(view, b, h, first, count, start, width, unused, MEMORY: tl.constexpr, SHAPE: tl.constexpr):
+    """x per channel of the rows after a chunk's rows, 0 after the last."""
+    x = unused
+    if MEMORY.decay == CHANNEL:
+        last = tl.minimum(count, first + SHAPE.queries)
+        x = piece(view, b, h, first + 1, last, start, width, SHAPE.queries, SHAPE.width, SHAPE.padded)
+    return x
 
 
 @triton.jit
@@ -96,58 +104,58 @@ def scaled(t, factor):
 
 
 @triton.jit
-def halves(x, after, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    """Decay from the middle of a block of 2·HALF rows to a row of its second half, and from a row of its first half to the middle."""
+def summed(ones, x, MODE: tl.constexpr):
+    """A matrix of zeros and ones times x, whose 24 bits are split into three parts of 8: as exact as adding."""
+    total = tl.zeros(x.shape, tl.float32)
+    for _ in tl.static_range(0, 3):
+        part = x.to(tl.bfloat16)
+        x = x - part.to(tl.float32)
+        if MODE.emulated:
+            total = tl.dot(ones.to(tl.float32), part.to(tl.float32), total)
+        else:
+            total = tl.dot(ones, part, total)
+    return total
+
+
+@triton.jit
+def half(x, level, MODE: tl.constexpr, ROWS: tl.constexpr):
+    """Of blocks of 2·2^level rows: the decay from the middle to a row of the second half, or from a row of the first half to the middle;
+    and which pairs have their row in the second half and their column in the first half of the same block."""
     r = tl.arange(0, ROWS)
-    inside = tl.where((r % HALF == HALF - 1)[:, None], 0.0, after)
-    down = tl.cumsum(tl.reshape(x, (ROWS // HALF, HALF, WIDTH)), 1)
-    up = tl.cumsum(tl.reshape(inside, (ROWS // HALF, HALF, WIDTH)), 1, reverse=True)
-    second = (r // HALF % 2 == 1)[:, None]
-    down = tl.where(second, tl.exp(tl.reshape(down, (ROWS, WIDTH))), 0.0)
-    up = tl.where(second, 0.0, tl.exp(tl.reshape(up, (ROWS, WIDTH))))
-    together = (r // (2 * HALF))[:, None] == (r // (2 * HALF))[None, :]
-    return down, up, together
+    block = r >> level
+    second = (block & 1) == 1
+    later = r[:, None] < r[None, :]
+    on_way = (block[:, None] == block[None, :]) & (later != second[:, None])
+    fall = tl.exp(summed(tl.where(on_way, 1.0, 0.0).to(tl.bfloat16), x, MODE))
+    return fall, (block[:, None] == block[None, :] + 1) & second[:, None]
 
 
 @triton.jit
-def paired_half(q, k, x, after, acc, MODE: tl.constexpr, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    down, up, together = halves(x, after, HALF, ROWS, WIDTH)
-    pair = matmul(scaled(q, down), tl.trans(scaled(k, up)), tl.zeros([ROWS, ROWS], tl.float32), MODE)
-    return acc + tl.where(together, pair, 0.0)
-
-
-@triton.jit
-def paired(q, k, x, after, acc, DECAY: tl.constexpr, MODE: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+def paired(q, k, x, acc, MEMORY: tl.constexpr, MODE: tl.constexpr, ROWS: tl.constexpr):
     """acc + Σ_c q_ic k_jc of every pair of a chunk, under the decay where it is per channel (there only j ≤ i is right)."""
-    if DECAY == CHANNEL:
-        for level in tl.static_range(0, 6):
-            if (2 << level) <= ROWS:
-                acc = paired_half(q, k, x, after, acc, MODE, 1 << level, ROWS, WIDTH)
+    if MEMORY.decay == CHANNEL:
         r = tl.arange(0, ROWS)
+        for level in range(0, 4 + (ROWS > 16) + (ROWS > 32)):
+            fall, across = half(x, level, MODE, ROWS)
+            pair = matmul(scaled(q, fall), tl.trans(scaled(k, fall)), tl.zeros([ROWS, ROWS], tl.float32), MODE)
+            acc += tl.where(across, pair, 0.0)
         own = tl.sum(q.to(tl.float32) * k.to(tl.float32), 1)
-        acc = acc + tl.where(r[:, None] == r[None, :], own[:, None], 0.0)
+        acc += tl.where(r[:, None] == r[None, :], own[:, None], 0.0)
     else:
         acc = matmul(q, tl.trans(k), acc, MODE)
     return acc
 
 
 @triton.jit
-def pulled_half(d_pair, q, k, x, after, d_q, d_k, MODE: tl.constexpr, HALF: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
-    down, up, together = halves(x, after, HALF, ROWS, WIDTH)
-    d_pair = tl.where(together, d_pair, 0.0)
-    d_q += down * matmul(d_pair, scaled(k, up), tl.zeros([ROWS, WIDTH], tl.float32), MODE)
-    d_k += up * matmul(tl.trans(d_pair), scaled(q, down), tl.zeros([ROWS, WIDTH], tl.float32), MODE)
-    return d_q, d_k
-
-
-@triton.jit
-def pulled(d_pair, q, k, x, after, d_q, d_k, DECAY: tl.constexpr, MODE: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+def pulled(d_pair, q, k, x, d_q, d_k, MEMORY: tl.constexpr, MODE: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """d_q and d_k, and what the pairs' gradient (0 for j > i) gives to both."""
-    if DECAY == CHANNEL:
-        for level in tl.static_range(0, 6):
-            if (2 << level) <= ROWS:
-                d_q, d_k = pulled_half(d_pair, q, k, x, after, d_q, d_k, MODE, 1 << level, ROWS, WIDTH)
+    if MEMORY.decay == CHANNEL:
         r = tl.arange(0, ROWS)
+        for level in range(0, 4 + (ROWS > 16) + (ROWS > 32)):
+            fall, across = half(x, level, MODE, ROWS)
+            d_half = tl.where(across, d_pair, 0.0)
+            d_q += fall * matmul(d_half, scaled(k, fall), tl.zeros([ROWS, WIDTH], tl.float32), MODE)
+            d_k += fall * matmul(tl.trans(d_half), scaled(q, fall), tl.zeros([ROWS, WIDTH], tl.float32), MODE)
         own = tl.sum(tl.where(r[:, None] == r[None, :], d_pair, 0.0), 1)[:, None]
         d_q += own * k.to(tl.float32)
         d_k += own * q.to(tl.float32)

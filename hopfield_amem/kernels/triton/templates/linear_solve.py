@@ -7,7 +7,7 @@ u = X a v − X b (w e^{x_0 + …}) S. Backward the same chunk needs Xᵀ of the
 import triton
 import triton.language as tl
 
-from .linear_parts import CHANNEL, SCALAR, channels, logarithms, paired, piece, put, scaled, seen, since_start, until_end
+from .linear_parts import CHANNEL, SCALAR, channels, later_channels, logarithms, paired, piece, put, scaled, seen, since_start, until_end
 from .parts import matmul, vector
 
 @triton.jit
@@ -52,9 +52,18 @@ def erased(keys, erase, decay, rate, x, b, h, first, sizes, MEMORY: tl.constexpr
     for start in range(0, width, SHAPE.width):
         k = piece(keys, b, h, first, count, start, width, ROWS, SHAPE.width, SHAPE.padded)
         w = piece(erase, b, h, first, count, start, width, ROWS, SHAPE.width, SHAPE.padded)
-        each, after = channels(decay, b, h, first, count, start, width, x, ROWS, SHAPE.width, SHAPE.padded, MEMORY.decay)
-        gram = paired(w, k, each, after, gram, MEMORY.decay, MODE, ROWS, SHAPE.width)
+        each = channels(decay, b, h, first, count, start, width, x, MEMORY, SHAPE)
+        gram = paired(w, k, each, gram, MEMORY, MODE, ROWS)
     return inverted(seen(gram, x, MEMORY.decay, ROWS, True) * rate[:, None], ROWS, 2 if ROWS > 32 else 1, MEMORY)
+
+
+@triton.jit
+def met(decay, b, h, first, count, start, width, MEMORY: tl.constexpr, SHAPE: tl.constexpr, AHEAD: tl.constexpr):
+    """The decay per channel since the chunk began, or AHEAD: until it ends."""
+    if AHEAD:
+        return until_end(later_channels(decay, b, h, first, count, start, width, None, MEMORY, SHAPE))
+    else:
+        return since_start(channels(decay, b, h, first, count, start, width, None, MEMORY, SHAPE))
 
 
 @triton.jit
@@ -97,9 +106,8 @@ def solve(
     if MEMORY.erases or BACK:
         for start in range(0, width, SHAPE.width):
             t = piece(keys if BACK else erase, b, h, first, count, start, width, ROWS, SHAPE.width, SHAPE.padded)
-            each, after = channels(decay, b, h, first, count, start, width, x, ROWS, SHAPE.width, SHAPE.padded, MEMORY.decay)
             if MEMORY.decay == CHANNEL:
-                t = scaled(t, until_end(after) if BACK else since_start(each))
+                t = scaled(t, met(decay, b, h, first, count, start, width, MEMORY, SHAPE, BACK))
             if MEMORY.erases:
                 y = matmul(inverse * of_ways[None, :], t, tl.zeros([ROWS, WIDTH], tl.float32), MODE)
             else:
@@ -119,5 +127,4 @@ def decayed(rows, decay, out, sizes, MEMORY: tl.constexpr, SHAPE: tl.constexpr, 
     b = (member // heads).to(tl.int64)
     h = (member % heads).to(tl.int64)
     t = piece(rows, b, h, first, count, start, width, ROWS, SHAPE.width, SHAPE.padded)
-    x, after = channels(decay, b, h // group, first, count, start, width, t, ROWS, SHAPE.width, SHAPE.padded, MEMORY.decay)
-    put(out, b, h, first, count, start, width, scaled(t, until_end(after) if AHEAD else since_start(x)), ROWS, SHAPE.width)
+    put(out, b, h, first, count, start, width, scaled(t, met(decay, b, h // group, first, count, start, width, MEMORY, SHAPE, AHEAD)), ROWS, SHAPE.width)
