@@ -41,12 +41,16 @@ def linear_backward(
     """Gradients of the tensors of ``linear``, empty where there is none."""
     tensors = (query, keys, values, write_rate, erase_rate, erase, decay, state)
     grads = linear_launch.backward(Linear(*tensors), (d_output, d_final, d_written), written, states)
-    return tuple(keys.new_empty(0) if t is None or g is None else g.to(t.dtype) for t, g in zip(tensors, grads, strict=True))  # type: ignore[return-value]
+    return tuple(keys.new_empty(0) if t is None else _of(t, g) for t, g in zip(tensors, grads, strict=True))  # type: ignore[return-value]
+
+
+def _of(tensor: Tensor, grad: Tensor | None) -> Tensor:
+    """A gradient in its tensor's dtype, zero where nothing depends on the tensor."""
+    return torch.zeros_like(tensor, memory_format=torch.contiguous_format) if grad is None else grad.to(tensor.dtype)
 
 
 @linear_backward.register_fake
 def _(d_output, d_final, d_written, query, keys, values, write_rate, erase_rate, erase, decay, state, written, states):
-    erase = None if erase_rate is None else erase
     tensors = (query, keys, values, write_rate, erase_rate, erase, decay, state)
     return tuple(keys.new_empty(0) if t is None else t.new_empty(t.shape) for t in tensors)
 

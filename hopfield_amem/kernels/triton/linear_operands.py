@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from . import configs
 from .configs import Config, padded
 from .machine import EMULATED, precision
 from .prepare import _rowwise, _view
@@ -38,14 +39,21 @@ class Cut(NamedTuple):
     gradients: Block
 
 
-# (bytes of an element, widest vector) -> how chunks are cut
-TABLE: dict[tuple[int, int], Cut] = {
-    (2, 64): Cut(64, Block(64, 64, 4, 2), Block(64, 32, 4, 2), Block(64, 32, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
-    (2, 128): Cut(64, Block(64, 64, 4, 2), Block(128, 32, 4, 2), Block(128, 32, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
-    (2, 256): Cut(64, Block(64, 64, 4, 2), Block(256, 32, 8, 1), Block(256, 32, 8, 1), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
-    (4, 64): Cut(32, Block(32, 32, 4, 1), Block(64, 32, 4, 1), Block(64, 32, 4, 1), Block(32, 32, 4, 1), Block(32, 32, 4, 1), Block(32, 32, 4, 1)),
-    (4, 128): Cut(32, Block(32, 32, 4, 1), Block(128, 16, 4, 1), Block(128, 16, 4, 1), Block(32, 32, 4, 1), Block(32, 32, 4, 1), Block(32, 32, 4, 1)),
-    (4, 256): Cut(16, Block(32, 32, 4, 1), Block(256, 16, 8, 1), Block(256, 16, 8, 1), Block(32, 32, 4, 1), Block(32, 32, 4, 1), Block(32, 32, 4, 1)),
+S, C = False, True
+# (bytes of an element, widest vector, whether registers are short) -> how chunks are cut: a decay per channel takes many, and older GPUs multiply in them
+TABLE: dict[tuple[int, int, bool], Cut] = {
+    (2, 64, S): Cut(64, Block(64, 64, 4, 2), Block(64, 32, 4, 2), Block(64, 32, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
+    (2, 128, S): Cut(64, Block(64, 64, 4, 2), Block(128, 32, 4, 2), Block(128, 32, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
+    (2, 256, S): Cut(32, Block(64, 64, 4, 2), Block(256, 32, 4, 1), Block(256, 32, 4, 1), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
+    (2, 64, C): Cut(32, Block(32, 64, 4, 2), Block(64, 32, 4, 2), Block(64, 32, 4, 2), Block(32, 64, 4, 2), Block(32, 64, 4, 2), Block(64, 64, 8, 1)),
+    (2, 128, C): Cut(32, Block(32, 64, 4, 2), Block(128, 32, 4, 2), Block(128, 32, 4, 2), Block(32, 64, 4, 2), Block(32, 64, 4, 2), Block(64, 64, 8, 1)),
+    (2, 256, C): Cut(32, Block(32, 64, 4, 2), Block(256, 32, 8, 1), Block(256, 32, 8, 1), Block(32, 64, 4, 2), Block(32, 64, 4, 2), Block(64, 64, 8, 1)),
+    (4, 64, S): Cut(32, Block(32, 32, 4, 1), Block(64, 32, 4, 1), Block(64, 32, 4, 1), Block(32, 32, 4, 1), Block(32, 32, 4, 1), Block(64, 32, 8, 1)),
+    (4, 128, S): Cut(16, Block(32, 32, 4, 1), Block(128, 32, 8, 1), Block(128, 32, 8, 1), Block(32, 32, 4, 1), Block(32, 32, 4, 1), Block(64, 32, 4, 1)),
+    (4, 256, S): Cut(16, Block(32, 32, 4, 1), Block(256, 16, 8, 1), Block(256, 16, 8, 1), Block(32, 32, 4, 1), Block(32, 32, 4, 1), Block(64, 32, 4, 1)),
+    (4, 64, C): Cut(32, Block(32, 32, 4, 1), Block(64, 16, 4, 1), Block(64, 16, 4, 1), Block(16, 32, 4, 1), Block(32, 32, 4, 1), Block(64, 16, 8, 1)),
+    (4, 128, C): Cut(16, Block(32, 32, 8, 1), Block(128, 16, 8, 1), Block(128, 16, 8, 1), Block(32, 32, 8, 1), Block(32, 32, 4, 1), Block(32, 32, 8, 1)),
+    (4, 256, C): Cut(16, Block(32, 32, 8, 1), Block(256, 16, 8, 1), Block(256, 16, 8, 1), Block(32, 32, 8, 1), Block(32, 32, 4, 1), Block(32, 32, 8, 1)),
 }
 
 
@@ -115,7 +123,8 @@ class Linear:
     @cached_property
     def cut(self) -> Cut:
         widest = max(padded(self.width), padded(self.columns), 64)
-        return TABLE[self.kept.itemsize, min(256, widest)]
+        laden = self.channels or not 90 <= configs.capability(self.keys.device) < 120
+        return TABLE[self.kept.itemsize, min(256, widest), laden]
 
     @property
     def mode(self) -> Mode:
