@@ -1,5 +1,6 @@
 """Kernels of memories with a state of constant size, against the definition in float64: forward and every gradient, in poisoned memory."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import INTERPRETED
@@ -20,11 +21,30 @@ def small_chunks(monkeypatch):
         monkeypatch.setattr(linear_operands, "TABLE", {key: Cut(32, *(Block(16, 16, 4, 1),) * 6) for key in linear_operands.TABLE})
 
 
+@pytest.fixture
+def rounded_to_nearest(monkeypatch):
+    """The interpreter cuts bfloat16 off where GPUs round to nearest, which would add up the same error everywhere."""
+    if not INTERPRETED:
+        return
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    original = interpreter._convert_float
+
+    def convert(data, source, target, mode):
+        if (source, target) != (tl.float32, tl.bfloat16):
+            return original(data, source, target, mode)
+        bits = data.astype(np.float32).view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+    monkeypatch.setattr(interpreter, "_convert_float", convert)
+
+
 def normal(*shape):
     return torch.nn.functional.normalize(torch.randn(*shape), dim=-1)
 
 
-def memory(rows=70, width=20, columns=9, heads=2, group=1, decay="scalar", erase="tied", write=True, state=True, query=True, key="random"):
+def memory(rows=45, width=20, columns=9, heads=1, group=1, decay="scalar", erase="tied", write=True, state=True, query=True, key="random"):
     """The tensors of a family call; ``key`` names the keys: "random", "correlated" or "identical"."""
     keys, rate = normal(1, heads, rows, width), 2 * torch.rand(1, heads, rows)
     if key == "correlated":
@@ -85,18 +105,18 @@ def compare(given, device, dtype=torch.float32, rounding=0.0, results=(True, Tru
 @pytest.mark.parametrize("decay", ["", "scalar", "channel"])
 @pytest.mark.parametrize("erase", ["", "tied", "separate"])
 def test_every_memory(rows, decay, erase, device, small_chunks, poisoned):
-    compare(memory(rows, decay=decay, erase=erase, heads=1 if rows > 17 else 2), device)
+    compare(memory(rows, decay=decay, erase=erase, heads=2 if rows == 17 else 1), device)
 
 
 @pytest.mark.parametrize("decay", ["", "scalar", "channel"])
 @pytest.mark.parametrize("key", ["identical", "correlated"])
 def test_keys_that_are_hard_to_invert(key, decay, device, poisoned):
-    compare(memory(128, heads=1, key=key, decay=decay), device)
+    compare(memory(128, key=key, decay=decay), device)
 
 
 @pytest.mark.parametrize("decay", ["", "scalar", "channel"])
 def test_long(decay, device, poisoned):
-    compare(memory(300, 16, 16, heads=1, decay=decay), device)
+    compare(memory(300, 16, 16, decay=decay), device)
 
 
 @pytest.mark.parametrize("decay", ["scalar", "channel"])
@@ -122,23 +142,23 @@ def test_each_result_alone(results, decay, device, small_chunks, poisoned):
 @pytest.mark.parametrize("decay", ["scalar", "channel"])
 @pytest.mark.parametrize("group", [2, 3])
 def test_grouped_queries(group, decay, device, small_chunks, poisoned):
-    compare(memory(45, group=group, decay=decay), device)
+    compare(memory(heads=2, group=group, decay=decay), device)
 
 
 @pytest.mark.parametrize(("width", "columns"), [(1, 1), (1, 33), (16, 40), (65, 8), (256, 16), (16, 256), (130, 100)])
 def test_widths(width, columns, device, poisoned):
-    compare(memory(37, width, columns, heads=1, decay="channel" if width > 64 else "scalar"), device)
+    compare(memory(37, width, columns, decay="channel" if width > 64 else "scalar"), device)
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 1.2e-2), (torch.float16, 1.5e-3)])
 @pytest.mark.parametrize("decay", ["", "scalar", "channel"])
 @pytest.mark.parametrize("erase", ["", "separate"])
-def test_halves(dtype, rounding, decay, erase, device, poisoned):
-    compare(memory(100, 32, 32, heads=1, decay=decay, erase=erase, group=2), device, dtype, rounding)
+def test_halves(dtype, rounding, decay, erase, device, poisoned, rounded_to_nearest):
+    compare(memory(100, 32, 32, decay=decay, erase=erase, group=2), device, dtype, rounding)
 
 
 def test_strided_tensors(device, small_chunks, poisoned):
-    given = memory(45, 16, 16, group=2)
+    given = memory(45, 16, 16, heads=2, group=2)
     for name in ("query", "keys", "values"):
         given[name] = given[name].transpose(1, 2).contiguous().transpose(1, 2)
     compare(given, device)
@@ -147,7 +167,7 @@ def test_strided_tensors(device, small_chunks, poisoned):
 
 
 def test_runs_are_equal(device, small_chunks, poisoned):
-    given = {name: None if t is None else t.to(device).requires_grad_() for name, t in memory(group=2).items()}
+    given = {name: None if t is None else t.to(device).requires_grad_() for name, t in memory(heads=2, group=2).items()}
     first, second = (run(kernels, given, [torch.ones((), device=device)] * 3) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first if first[name] is not None)
 
