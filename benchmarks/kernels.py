@@ -23,6 +23,7 @@ from rich.table import Table
 from hopfield_amem import ENERGIES, ReadEnergy
 from hopfield_amem.energies import Cosine, Exp, Invariant, Log, Manhattan
 from hopfield_amem.kernels.triton.configs import Serves, Tile
+from hopfield_amem.kernels.triton.linear_resources import linear_launches, linear_operands
 from hopfield_amem.kernels.triton.resources import SHARED, Launch, Resources, compile_launch, launches, operands, retiled
 
 SUBSET = ("log_sum_exp", "epanechnikov", "entmax", "squared_relu_feed_forward")
@@ -49,6 +50,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dropout, width 128": dict(dropout=True, width=128),
     "soft presence per query, width 128": dict(presence="soft per query", width=128),
     "Q and Σ p": dict(value=True, mass=True),
+}
+LINEAR: dict[str, dict[str, Any]] = {  # memories with a state of constant size
+    "linear attention": dict(decay="", erases=False, rated=False),
+    "gated linear attention": dict(decay="channel", erases=False, rated=False),
+    "gated delta rule": {},
+    "Kimi delta attention": dict(decay="channel"),
+    "erase keys apart": dict(tied=False, group=2),
 }
 TRIED: tuple[dict[str, dict[str, Any]], ...] = (  # the reads that tiles are tried with: light, laden, heavy
     {"entmax": {}, "log_sum_exp": {}, "sparsemax": {}},
@@ -95,6 +103,7 @@ def main(
 def _presets(arch: int, dtype: torch.dtype, names: tuple[str, ...]) -> Iterator[Row]:
     for width in (64, 128):
         yield from _compiled({name: dict(width=width, dtype=dtype) for name in names}, arch)
+        yield from _linear(tuple(LINEAR), width, dtype, arch)
 
 
 def _variants(arch: int) -> Iterator[Row]:
@@ -102,6 +111,15 @@ def _variants(arch: int) -> Iterator[Row]:
         yield from _compiled({name: dict(width=width) for name in OTHERS}, arch)
     for what, given in VARIANTS.items():
         yield from _compiled({name: given for name in ("log_sum_exp", "epanechnikov", "entmax", "gelu_feed_forward")}, arch, what)
+    for width, dtype in ((256, torch.bfloat16), (64, torch.float32), (128, torch.float32), (256, torch.float32)):
+        yield from _linear(("gated delta rule", "Kimi delta attention"), width, dtype, arch)
+
+
+def _linear(names: tuple[str, ...], width: int, dtype: torch.dtype, arch: int) -> Iterator[Row]:
+    for name in names:
+        made = linear_launches(linear_operands(width, dtype=dtype, **LINEAR[name]), arch)
+        for each in {each.source: each for each in made}.values():
+            yield name, f"d = {width}" + (", float32" if dtype == torch.float32 else ""), _attempt(each, arch)
 
 
 def _compiled(reads: dict[str, dict[str, Any]], arch: int, what: str = "") -> Iterator[Row]:

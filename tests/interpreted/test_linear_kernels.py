@@ -11,7 +11,8 @@ from hopfield_amem.kernels.triton.linear import definition, linear, linear_backw
 from hopfield_amem.kernels.triton.linear_operands import Block, Cut
 
 INEXACT = 2e-6  # float32 against float64, relative to the size of the result
-NAMES = ("query", "keys", "values", "write_rate", "erase_rate", "erase", "decay", "state")
+SOME = [dict(), dict(decay="channel", erase="separate", group=2), dict(erase="", decay="", write=False, state=False), dict(query=False)]
+LESS = [dict(write=False), dict(state=False), dict(write=False, state=False, erase=""), dict(query=False), dict(query=False, erase="")]
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def compare(given, device, dtype=torch.float32, rounding=0.0, results=(True, Tru
         assert error <= allowed, f"{name}: {error:.1e} of {float(expected.detach().norm()):.1e}, allowed {allowed:.1e}"
 
 
-@pytest.mark.parametrize("rows", [1, 17, 63, 100])
+@pytest.mark.parametrize("rows", [0, 1, 17, 63, 100])
 @pytest.mark.parametrize("decay", ["", "scalar", "channel"])
 @pytest.mark.parametrize("erase", ["", "tied", "separate"])
 def test_every_memory(rows, decay, erase, device, small_chunks, poisoned):
@@ -128,7 +129,7 @@ def test_forgetting_everything_and_remembering_all(decay, erase, device, small_c
     compare(given, device)
 
 
-@pytest.mark.parametrize("given", [dict(write=False), dict(state=False), dict(write=False, state=False, erase=""), dict(query=False), dict(query=False, erase="")])
+@pytest.mark.parametrize("given", LESS)
 def test_what_may_be_left_out(given, device, small_chunks, poisoned):
     compare(memory(**given), device)
 
@@ -147,7 +148,7 @@ def test_grouped_queries(group, decay, device, small_chunks, poisoned):
 
 @pytest.mark.parametrize(("width", "columns"), [(1, 1), (1, 33), (16, 40), (65, 8), (256, 16), (16, 256), (130, 100)])
 def test_widths(width, columns, device, poisoned):
-    compare(memory(37, width, columns, decay="channel" if width > 64 else "scalar"), device)
+    compare(memory(19, width, columns, decay="channel" if width > 64 else "scalar"), device)
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 1.2e-2), (torch.float16, 1.5e-3)])
@@ -172,7 +173,7 @@ def test_runs_are_equal(device, small_chunks, poisoned):
     assert all(torch.equal(first[name], second[name]) for name in first if first[name] is not None)
 
 
-@pytest.mark.parametrize("given", [dict(), dict(decay="channel", erase="separate"), dict(erase="", decay="", write=False, state=False), dict(query=False)])
+@pytest.mark.parametrize("given", SOME)
 def test_transforms(given, device, small_chunks):
     """Second derivatives, tangents and vmap go through the definition or fold into the batch."""
     torch.manual_seed(3)
@@ -204,7 +205,7 @@ def test_transforms(given, device, small_chunks):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max().clamp_min(1e-3)))
 
 
-@pytest.mark.parametrize("given", [dict(), dict(decay="channel", erase="separate", group=2), dict(erase="", decay="", write=False, state=False), dict(query=False)])
+@pytest.mark.parametrize("given", SOME)
 def test_compile_fullgraph(given, device, small_chunks):
     torch._dynamo.reset()
     tensors = {name: None if t is None else t.to(device).requires_grad_() for name, t in memory(17, 8, 4, **given).items()}
@@ -220,7 +221,7 @@ def test_compile_fullgraph(given, device, small_chunks):
         torch.testing.assert_close(compiled(*tensors.values()), total(*tensors.values()))
 
 
-@pytest.mark.parametrize("given", [dict(), dict(decay="channel", erase="separate", group=2), dict(erase="", decay="", write=False, state=False), dict(query=False)])
+@pytest.mark.parametrize("given", SOME)
 def test_opcheck(given, device, small_chunks):
     tensors = [None if t is None else t.to(device) for t in memory(17, 8, 4, **given).values()]
     torch.library.opcheck(linear, tuple(tensors))

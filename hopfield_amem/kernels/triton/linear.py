@@ -59,28 +59,29 @@ def definition(tensors, options) -> tuple[Tensor, Tensor, Tensor]:
     """Output, final state and written rows with every matrix in full, in differentiable torch."""
     query, keys, values, write_rate, erase_rate, erase, decay, state = tensors
     inside = torch.float32 if keys.dtype != torch.float64 else torch.float64
-    k, v, q, w = (None if t is None else t.to(inside) for t in (keys, values, query, keys if erase is None else erase))
-    left, since, until, whole = _falls(keys if decay is None else decay.to(inside), decay is None, inside)
+    k, v = keys.to(inside), values.to(inside)
+    left, since, until, whole = _falls(k, None if decay is None else decay.to(inside))
     s = k.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1]) if state is None else state.to(inside)
     u = v if write_rate is None else write_rate.to(inside).unsqueeze(-1) * v
     if erase_rate is not None:
-        rate = erase_rate.to(inside).unsqueeze(-1)
+        w, rate = (keys if erase is None else erase).to(inside), erase_rate.to(inside).unsqueeze(-1)
         gram = rate * _pairs(w, k, left).tril(-1)
         unit = torch.eye(k.shape[2], dtype=inside, device=k.device)
         u = torch.linalg.solve_triangular(gram + unit, u - rate * ((w * since) @ s), upper=False, unitriangular=True)
     final = whole * s + (k * until).mT @ u
     output = keys.new_empty(0)
-    if q is not None:
-        group = q.shape[1] // k.shape[1]
+    if query is not None:
+        group = query.shape[1] // k.shape[1]
         k, left, since, s, read = (t if t.ndim == 0 else t.repeat_interleave(group, 1) for t in (k, left, since, s, u))
+        q = query.to(inside)
         output = ((q * since) @ s + _pairs(q, k, left).tril() @ read).to(query.dtype)
     return output, final, u.to(keys.dtype)
 
 
-def _falls(decay: Tensor, even: bool, inside: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _falls(keys: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """e^{x_{j+1} + … + x_i} of all pairs (…, i, j, r), e^{…} since the start and until the end (…, i, r), and over all rows (…, r, 1)."""
-    if even:
-        one = torch.ones((), dtype=inside, device=decay.device)
+    if decay is None:
+        one = keys.new_ones(())
         return one, one, one, one
     rows = decay.shape[2]
     below = torch.ones(rows, rows, dtype=torch.bool, device=decay.device).tril(-1).unsqueeze(-1)

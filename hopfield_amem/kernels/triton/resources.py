@@ -21,9 +21,8 @@ from triton.runtime.jit import create_function_from_signature
 
 from ...energies import ReadEnergy
 from ..compiler import Compiled, compiled
-from . import configs, gradients, launch, linear_launch
+from . import configs, gradients, launch
 from .configs import Config, Tile
-from .linear_operands import Linear
 from .machine import EMULATED
 from .prepare import BASELINE, Operands
 
@@ -47,7 +46,7 @@ class Launch(NamedTuple):
     @property
     def role(self) -> str:
         """Its name in the table of configurations."""
-        return ROLES.get(self.kernel.__name__, self.kernel.__name__)
+        return str(ROLES.get(self.kernel.__name__, self.kernel.__name__))
 
     @property
     def name(self) -> str:
@@ -106,7 +105,7 @@ def launches(
 ) -> list[Launch]:  # fmt: skip
     """What a read of a gradient-taking program would launch; ``value`` and ``mass`` ask for Q and Σ p, with gradients through them."""
     dtype = torch.float32 if wide else read.state.dtype
-    with _recorded(arch) as found:
+    with recorded(arch) as found:
         results = launch.forward(read, value, mass, backward, dtype)
         if backward:
             cotangents = (torch.empty_like(results.output), results.value if value else None, results.mass if mass else None)
@@ -140,36 +139,6 @@ def operands(
     )
 
 
-def linear_launches(given: Linear, arch: int = 90) -> list[Launch]:
-    """What a linear memory and its gradients would launch."""
-    with _recorded(arch) as found:
-        output, final, written, states = linear_launch.forward(given)
-        linear_launch.backward(given, (output if output.numel() else None, final, written), written, states)
-    return found
-
-
-def linear_operands(
-    width: int = 64, columns: int | None = None, rows: int = 4096, batch: int = 4, heads: int = 8, group: int = 1, dtype: torch.dtype = torch.bfloat16,
-    decay: str = "scalar", erases: bool = True, tied: bool = True, rated: bool = True,
-) -> Linear:  # fmt: skip
-    """A linear memory without numbers, on the meta device. ``decay``: "" for none, "scalar", or "channel"."""
-
-    def empty(*shape: int, dtype: torch.dtype = dtype) -> torch.Tensor:
-        return torch.empty(batch, *shape, dtype=dtype, device="meta")
-
-    single = torch.float32
-    return Linear(
-        query=empty(heads * group, rows, width),
-        keys=empty(heads, rows, width),
-        values=empty(heads, rows, columns or width),
-        write_rate=empty(heads, rows, dtype=single) if rated else None,
-        erase_rate=empty(heads, rows, dtype=single) if erases else None,
-        erase=None if tied else empty(heads, rows, width),
-        decay=empty(heads, rows, width if decay == "channel" else 1, dtype=single) if decay else None,
-        state=empty(heads, width, columns or width, dtype=single),
-    )
-
-
 def retiled(each: Launch, tile: Tile, read: Operands) -> Launch:
     """The same launch on another tile."""
     config = configs.config(tile, read)
@@ -199,7 +168,7 @@ def compile_launch(each: Launch, arch: int) -> Resources:
 
 
 @contextmanager
-def _recorded(arch: int) -> Iterator[list[Launch]]:
+def recorded(arch: int) -> Iterator[list[Launch]]:
     """Launches that are written down instead of made, on a GPU with as many processors as the usual one of this kind."""
     found: list[Launch] = []
 

@@ -1,13 +1,32 @@
 """Gradients of a chunk of a linear memory, from the state before it, the cotangent of the state after it, its rows u and d_r = Xᵀ d_u.
 
-With every sum under decay: d_q = d_o Sᵀ + Σ_j ⟨d_o, u_j⟩ k_j, d_w = −b (d_r Sᵀ + Σ_j ⟨d_r, u_j⟩ k_j), d_k = u d_Sᵀ + Σ_i ⟨d_o_i, u⟩ q_i − Σ_i b_i ⟨d_r_i, u⟩ w_i.
+With every sum under decay,
+
+    d_q = d_o Sᵀ + Σ_j ⟨d_o, u_j⟩ k_j      d_w = −b (d_r Sᵀ + Σ_j ⟨d_r, u_j⟩ k_j)      d_k = u d_Sᵀ + Σ_i ⟨d_o_i, u⟩ q_i − Σ_i b_i ⟨d_r_i, u⟩ w_i
+
 Decay meets q and w on the way in and k on the way out, so that d_x is summed from q d_q + w d_w − k d_k over the later rows of the chunk.
 """
 
 import triton
 import triton.language as tl
 
-from .linear_parts import CHANNEL, EVEN, SCALAR, at_chunk, channels, later_channels, logarithms, piece, pulled, put, put_vector, scaled, seen, since_start, until_end
+from .linear_parts import (
+    CHANNEL,
+    EVEN,
+    SCALAR,
+    at_chunk,
+    channels,
+    later_channels,
+    logarithms,
+    piece,
+    pulled,
+    put,
+    put_vector,
+    scaled,
+    seen,
+    since_start,
+    until_end,
+)
 from .parts import matmul, vector
 
 
@@ -65,7 +84,7 @@ def gradients(
     """Gradients of queries, keys, erase keys, decay and erase rates: a program is a block of columns of a chunk; vectors are sums over its columns."""
     ROWS: tl.constexpr = SHAPE.queries
     WIDTH: tl.constexpr = SHAPE.width
-    count, width, columns, heads, group, chunks = sizes
+    count, width, _, heads, group, chunks = sizes
     part = tl.program_id(0) % blocks
     start = part * WIDTH
     chunk = tl.program_id(0) // blocks % chunks
@@ -116,5 +135,25 @@ def gradients(
     if MEMORY.decay == SCALAR:
         put_vector(d_decay, row, first, count, tl.cumsum(tl.sum(moved, 1), 0, reverse=True) + tl.sum(kept, 0), ROWS)
     elif MEMORY.decay == CHANNEL:
-        put((d_decay, heads * count * width, count * width, width), b, h, first, count, start, width, tl.cumsum(moved, 0, reverse=True) + kept[None, :], ROWS, WIDTH)
+        put(d_decay, b, h, first, count, start, width, tl.cumsum(moved, 0, reverse=True) + kept[None, :], ROWS, WIDTH)
     put(d_keys, b, h, first, count, start, width, dk, ROWS, WIDTH)
+
+
+@triton.jit
+def rated(values, rates, d_solved, d_values, d_rates, sizes, SHAPE: tl.constexpr):
+    """Gradients of values a d_r and of write rates ⟨v, d_r⟩. A program is a chunk."""
+    ROWS: tl.constexpr = SHAPE.queries
+    count, _, columns, heads, _, chunks = sizes
+    member = tl.program_id(0) // chunks
+    first = (tl.program_id(0) % chunks) * ROWS
+    b = (member // heads).to(tl.int64)
+    h = (member % heads).to(tl.int64)
+    member = member.to(tl.int64)
+    rate = vector(rates, member, first, count, ROWS)[:, None]
+    total = tl.zeros([ROWS], tl.float32)
+    for start in range(0, columns, SHAPE.columns):
+        v = piece(values, b, h, first, count, start, columns, ROWS, SHAPE.columns, SHAPE.padded).to(tl.float32)
+        dr = piece(d_solved, b, h, first, count, start, columns, ROWS, SHAPE.columns, SHAPE.padded).to(tl.float32)
+        put(d_values, b, h, first, count, start, columns, rate * dr, ROWS, SHAPE.columns)
+        total += tl.sum(v * dr, 1)
+    put_vector(d_rates, member, first, count, total, ROWS)

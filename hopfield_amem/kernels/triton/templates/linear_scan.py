@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from .linear_parts import CHANNEL, EVEN, SCALAR, at_chunk, logarithms, piece, put, scaled, since_start, until_end
-from .parts import matmul, tile, vector
+from .parts import matmul, vector
 
 
 @triton.jit

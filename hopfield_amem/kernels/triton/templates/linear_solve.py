@@ -10,6 +10,7 @@ import triton.language as tl
 from .linear_parts import CHANNEL, SCALAR, channels, later_channels, logarithms, paired, piece, put, scaled, seen, since_start, until_end
 from .parts import matmul, vector
 
+
 @triton.jit
 def spread(x, ROWS: tl.constexpr, BLOCKS: tl.constexpr):
     """(1 or BLOCKS, e, e) -> (ROWS, ROWS): every block of rows carries its matrix in every block of columns."""
