@@ -10,7 +10,7 @@ from hopfield_amem.kernels.triton import linear_operands
 from hopfield_amem.kernels.triton.linear import definition, linear, linear_backward
 from hopfield_amem.kernels.triton.linear_operands import Block, Cut
 
-INEXACT = 2e-6  # float32 against float64, relative to the size of the result
+INEXACT = 5e-6  # float32 against float64, relative to the size of the result
 SOME = [dict(), dict(decay="channel", erase="separate", group=2), dict(erase="", decay="", write=False, state=False), dict(query=False)]
 LESS = [dict(write=False), dict(state=False), dict(write=False, state=False, erase=""), dict(query=False), dict(query=False, erase="")]
 

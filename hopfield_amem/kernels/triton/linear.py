@@ -86,7 +86,7 @@ def _falls(keys: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor, Tensor, 
     rows = decay.shape[2]
     below = torch.ones(rows, rows, dtype=torch.bool, device=decay.device).tril(-1).unsqueeze(-1)
     left = torch.where(below, decay.unsqueeze(3), 0.0).cumsum(2).exp()  # sums of one sign: no difference to cancel
-    return left, decay.cumsum(2).exp(), left[:, :, -1], decay.sum(2).exp().unsqueeze(-1)
+    return left, decay.cumsum(2).exp(), left[:, :, -1] if rows else decay, decay.sum(2).exp().unsqueeze(-1)
 
 
 def _pairs(rows: Tensor, columns: Tensor, left: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ class Cut(NamedTuple):
 S, C = False, True
 # (bytes of an element, widest vector, whether registers are short) -> how chunks are cut: a decay per channel takes many, and older GPUs multiply in them
 TABLE: dict[tuple[int, int, bool], Cut] = {
-    (2, 64, S): Cut(64, Block(64, 64, 4, 2), Block(64, 32, 4, 2), Block(64, 32, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
-    (2, 128, S): Cut(64, Block(64, 64, 4, 2), Block(128, 32, 4, 2), Block(128, 32, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
+    (2, 64, S): Cut(64, Block(64, 64, 4, 2), Block(64, 32, 4, 2), Block(64, 32, 8, 2), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
+    (2, 128, S): Cut(64, Block(64, 64, 4, 2), Block(128, 32, 4, 2), Block(128, 32, 8, 2), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
     (2, 256, S): Cut(32, Block(64, 64, 4, 2), Block(256, 32, 4, 1), Block(256, 32, 4, 1), Block(64, 64, 4, 2), Block(64, 64, 4, 2), Block(64, 64, 8, 2)),
     (2, 64, C): Cut(32, Block(32, 64, 4, 2), Block(64, 32, 4, 2), Block(64, 32, 4, 2), Block(32, 64, 4, 2), Block(32, 64, 4, 2), Block(64, 64, 8, 1)),
     (2, 128, C): Cut(32, Block(32, 64, 4, 2), Block(128, 32, 4, 2), Block(128, 32, 4, 2), Block(32, 64, 4, 2), Block(32, 64, 4, 2), Block(64, 64, 8, 1)),
