@@ -1,6 +1,6 @@
 """Resources of the generated kernels, compiled ahead of time: no GPU takes part.
 
-python benchmarks/kernels.py              every preset, forward and backward, at widths 64 and 128, in the default configurations
+python benchmarks/kernels.py              every preset and linear memory, forward and backward, at widths 64 and 128, in the default configurations
 python benchmarks/kernels.py --subset     a few of them
 python benchmarks/kernels.py --variants   widths 16 to 256, float32, gates, tied values, Σ p, similarities that no preset uses
 python benchmarks/kernels.py --search     try tiles for every key of the table in hopfield_amem/kernels/triton/configs.py; prints its rows

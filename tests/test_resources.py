@@ -77,7 +77,9 @@ def test_linear_memories_are_clean(width, decay, arch):
     for each in {each.source: each for each in found}.values():
         used = resources.compile_launch(each, arch)
         assert used.clean and used.stack == 0, used
-        assert used.products > 0 or each.role in {"decayed", "rated"}
+        if each.role in {"decayed", "rated"}:  # no products
+            continue
+        assert used.products > 0
         assert used.copies > 0 or each.config.stages == 1 or decay == "channel", "loads are asynchronous where no loop is inside theirs"
 
 
