@@ -1,6 +1,6 @@
 """Resources of the generated kernels, compiled ahead of time: no GPU takes part.
 
-python benchmarks/kernels.py              every preset, forward and backward, at widths 64 and 128, in the default configurations
+python benchmarks/kernels.py              every preset and linear memory, forward and backward, at widths 64 and 128, in the default configurations
 python benchmarks/kernels.py --subset     a few of them
 python benchmarks/kernels.py --variants   widths 16 to 256, float32, gates, tied values, Σ p, similarities that no preset uses
 python benchmarks/kernels.py --search     try tiles for every key of the table in hopfield_amem/kernels/triton/configs.py; prints its rows
@@ -23,6 +23,7 @@ from rich.table import Table
 from hopfield_amem import ENERGIES, ReadEnergy
 from hopfield_amem.energies import Cosine, Exp, Invariant, Log, Manhattan
 from hopfield_amem.kernels.triton.configs import Serves, Tile
+from hopfield_amem.kernels.triton.linear_resources import linear_launches, linear_operands
 from hopfield_amem.kernels.triton.resources import SHARED, Launch, Resources, compile_launch, launches, operands, retiled, written_launches
 
 SUBSET = ("log_sum_exp", "epanechnikov", "entmax", "squared_relu_feed_forward")
@@ -58,6 +59,13 @@ WRITTEN_VARIANTS: dict[str, dict[str, Any]] = {
     "written, width 256": dict(width=256),
     "written, float32": dict(dtype=torch.float32),
     "written, float32, width 128": dict(dtype=torch.float32, width=128),
+}
+LINEAR: dict[str, dict[str, Any]] = {  # memories with a state of constant size
+    "linear attention": dict(decay="", erases=False, rated=False),
+    "gated linear attention": dict(decay="channel", erases=False, rated=False),
+    "gated delta rule": {},
+    "Kimi delta attention": dict(decay="channel"),
+    "erase keys apart": dict(tied=False, group=2),
 }
 TRIED: tuple[dict[str, dict[str, Any]], ...] = (  # the reads that tiles are tried with: light, laden, heavy
     {"entmax": {}, "log_sum_exp": {}, "sparsemax": {}},
@@ -105,6 +113,7 @@ def _presets(arch: int, dtype: torch.dtype, names: tuple[str, ...]) -> Iterator[
     for width in (64, 128):
         yield from _compiled({name: dict(width=width, dtype=dtype) for name in names}, arch)
         yield from _written(tuple(name for name in WRITTEN if name in names), f"written, d = {width}", arch, width=width, dtype=dtype)
+        yield from _linear(tuple(LINEAR), width, dtype, arch)
 
 
 def _variants(arch: int) -> Iterator[Row]:
@@ -114,12 +123,21 @@ def _variants(arch: int) -> Iterator[Row]:
         yield from _compiled({name: given for name in ("log_sum_exp", "epanechnikov", "entmax", "gelu_feed_forward")}, arch, what)
     for what, given in WRITTEN_VARIANTS.items():
         yield from _written(("log_sum_exp", "relu_feed_forward"), what, arch, **given)
+    for width, dtype in ((256, torch.bfloat16), (64, torch.float32), (128, torch.float32), (256, torch.float32)):
+        yield from _linear(("gated delta rule", "Kimi delta attention"), width, dtype, arch)
 
 
 def _written(names: tuple[str, ...], what: str, arch: int, **given: Any) -> Iterator[Row]:
     """The solves of written memories; with decay, the reads behind their gradients too."""
     made = ((name, what, each) for name in names for each in written_launches(ENERGIES[name], arch, **given))
     yield from _grouped((row for row in made if "decay" in given or row[2].role in ("solve", "transposed")), arch)
+
+
+def _linear(names: tuple[str, ...], width: int, dtype: torch.dtype, arch: int) -> Iterator[Row]:
+    for name in names:
+        made = linear_launches(linear_operands(width, dtype=dtype, **LINEAR[name]), arch)
+        for each in {each.source: each for each in made}.values():
+            yield name, f"d = {width}" + (", float32" if dtype == torch.float32 else ""), _attempt(each, arch)
 
 
 def _compiled(reads: dict[str, dict[str, Any]], arch: int, what: str = "") -> Iterator[Row]:

@@ -10,7 +10,7 @@ if os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}:
     pytest.skip("an interpreter compiles nothing", allow_module_level=True)
 
 from hopfield_amem import ENERGIES
-from hopfield_amem.kernels.triton import resources
+from hopfield_amem.kernels.triton import linear_resources, resources
 
 READS = {
     "softmax": ("log_sum_exp", {}),
@@ -78,3 +78,25 @@ def test_few_queries_are_split_and_merged():
 def test_the_code_of_what_leaves_call_is_part_of_their_identity():
     _, found = launched("gelu_feed_forward")
     assert found[0].constants["LEAF"].content == found[0].constants["LEAF"].jet.cache_key
+
+
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("decay", ["", "scalar", "channel"])
+@pytest.mark.parametrize("width", [64, 128])
+def test_linear_memories_are_clean(width, decay, arch):
+    found = linear_resources.linear_launches(linear_resources.linear_operands(width, decay=decay, tied=False, group=2), arch)
+    assert {each.role for each in found} >= {"solve", "scan", "scan_back", "outputs", "outputs_back", "gradients"}
+    assert ("decayed" in {each.role for each in found}) == (decay == "channel")
+    for each in {each.source: each for each in found}.values():
+        used = resources.compile_launch(each, arch)
+        assert used.clean and used.stack == 0, used
+        if each.role in {"decayed", "rated"}:  # no products
+            continue
+        assert used.products > 0
+        assert used.copies > 0 or each.config.stages == 1 or decay == "channel", "loads are asynchronous where no loop is inside theirs"
+
+
+@pytest.mark.parametrize("given", [dict(erases=False, decay="", rated=False), dict(erases=False, decay="channel"), dict(width=20, columns=9), dict(width=256)])
+def test_other_linear_memories_are_clean(given):
+    for each in linear_resources.linear_launches(linear_resources.linear_operands(**given)):
+        assert resources.compile_launch(each, 90).clean, each.name

@@ -152,6 +152,6 @@ def _beta(energy: ReadEnergy, like: Tensor, folded: Callable[[Tensor], Tensor]) 
 
 def kernels(tokens: Tokens) -> tuple[Tensor, State]:
     """The same by Triton kernels; a ridge regression is solved by torch and read by them."""
-    from ..triton import written  # noqa: F401  they register what ``KERNELS`` names
+    from ..triton import linear, written  # noqa: F401  they register what ``KERNELS`` names
 
     return chunked(tokens, KERNELS)

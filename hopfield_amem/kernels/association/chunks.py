@@ -67,19 +67,19 @@ def prepared(pieces: Pieces, solved: Tensor | None) -> Prepared:
     if level is None:
         return Prepared(target, erased, query, within, keys, None)
     end = level[..., -1:, :]
-    return Prepared(target, erased, query, within, keys * (end - level).exp(), end.exp().mT)
+    return Prepared(target, erased, query, within, keys * _exp(end - level, keys), _exp(end, keys).mT)
 
 
 def pulled(pieces: Pieces, solved: Tensor | None, ready: Prepared, grads: Prepared) -> Pieces:
     """Gradients of the pieces from those of what was prepared."""
     query, keys, values, a, b, erase, _ = pieces
     level = _level(pieces)
-    d_level = None if level is None else torch.zeros_like(level)
+    d_level = None if level is None else torch.zeros_like(level, dtype=keys.dtype)
     d_query, d_target, d_erase, d_b = None, grads.target, None, None
-    d_keys = grads.keys if level is None else grads.keys * (level[..., -1:, :] - level).exp()
+    d_keys = grads.keys if level is None else grads.keys * _exp(level[..., -1:, :] - level, keys)
     if query is not None:
         shared = None if level is None else level.unsqueeze(1)
-        d_query = grads.query if shared is None else grads.query * shared.exp()  # type: ignore[operator]
+        d_query = grads.query if shared is None else grads.query * _exp(shared, keys)  # type: ignore[operator]
         d_rows, d_shared, d_there = pulled_overlaps(query, keys.unsqueeze(1), shared, ready.within, grads.within.tril())  # type: ignore[arg-type, union-attr]
         d_query, d_keys = d_rows + d_query, d_keys + d_shared.sum(1)  # type: ignore[operator]
         _add(d_level, None if d_there is None else d_there.sum(1) + _like(grads.query * ready.query, shared).sum(1))  # type: ignore[operator]
@@ -91,7 +91,7 @@ def pulled(pieces: Pieces, solved: Tensor | None, ready: Prepared, grads: Prepar
         d_b = (d_faded * faded).sum(-1, keepdim=True) + (d_system * overlap).sum(-1, keepdim=True)
         d_faded = b * d_faded
         d_rows, d_shared, d_there = pulled_overlaps(pieces.at, keys, level, overlap, b * d_system)
-        d_at = (d_faded if level is None else d_faded * level.exp()) + d_rows
+        d_at = (d_faded if level is None else d_faded * _exp(level, keys)) + d_rows
         d_keys = d_keys + d_shared
         _add(d_level, None if d_there is None else d_there + _like(d_faded * faded, level))
         d_erase, d_keys = (None, d_keys + d_at) if erase is None else (d_at, d_keys)
@@ -109,7 +109,7 @@ def overlaps(query: Tensor, keys: Tensor, level: Tensor | None) -> Tensor:
     """``Σ_d q_i k_j exp(G_i − G_j)`` for j ≤ i, (..., c, c). Above the diagonal it means nothing."""
     if level is None:
         return query @ keys.mT
-    return _per_channel(query, keys, level) if level.shape[-1] > 1 else (query @ keys.mT).mul_(_left(level))
+    return _per_channel(query, keys, level) if level.shape[-1] > 1 else (query @ keys.mT).mul_(_left(level, keys))
 
 
 def pulled_overlaps(query: Tensor, keys: Tensor, level: Tensor | None, overlap: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -117,15 +117,16 @@ def pulled_overlaps(query: Tensor, keys: Tensor, level: Tensor | None, overlap: 
     if level is None:
         return grad @ keys, grad.mT @ query, None
     if level.shape[-1] > 1:
-        return vjp(_per_channel, query, keys, level)[1](grad)  # type: ignore[return-value]
-    moved, grad = grad * overlap, grad * _left(level)
+        d_query, d_keys, d_level = vjp(_per_channel, query, keys, level)[1](grad)
+        return d_query, d_keys, d_level.to(keys.dtype)
+    moved, grad = grad * overlap, grad * _left(level, keys)
     return grad @ keys, grad.mT @ query, moved.sum(-1, keepdim=True) - moved.sum(-2).unsqueeze(-1)
 
 
-def _left(level: Tensor) -> Tensor:
+def _left(level: Tensor, like: Tensor) -> Tensor:
     """``exp(G_i − G_j)``, 0 above the diagonal; masked before the exponential, which would overflow."""
     later = torch.ones(level.shape[-2], level.shape[-2], dtype=torch.bool, device=level.device).triu_(1)
-    return (level - level.mT).masked_fill_(later, -math.inf).exp_()
+    return (level - level.mT).masked_fill_(later, -math.inf).to(like.dtype).exp_()
 
 
 def _per_channel(query: Tensor, keys: Tensor, level: Tensor) -> Tensor:
@@ -133,11 +134,11 @@ def _per_channel(query: Tensor, keys: Tensor, level: Tensor) -> Tensor:
     count = query.shape[-2] // BLOCK
     query, rows = (t.unflatten(-2, (count, BLOCK)) for t in (query, level))
     start = rows[..., :1, :]  # (..., blocks, 1, d)
-    before = keys.unsqueeze(-3) * (start - level.unsqueeze(-3)).clamp(max=0.0).exp()  # (..., blocks, c, d)
-    far = (query * (rows - start).exp()) @ before.mT
+    before = keys.unsqueeze(-3) * _exp((start - level.unsqueeze(-3)).clamp(max=0.0), keys)  # (..., blocks, c, d)
+    far = (query * _exp(rows - start, keys)) @ before.mT
     column, first = (torch.arange(0, count * BLOCK, step, device=keys.device) for step in (1, BLOCK))
     far = torch.where(column < first[:, None, None], far, 0.0)
-    apart = (rows.unsqueeze(-2) - rows.unsqueeze(-3)).clamp(max=0.0).exp()
+    apart = _exp((rows.unsqueeze(-2) - rows.unsqueeze(-3)).clamp(max=0.0), keys)
     near = torch.einsum("...id,...jd,...ijd->...ij", query, keys.unflatten(-2, (count, BLOCK)), apart)
     eye = torch.eye(count, dtype=near.dtype, device=near.device)
     near = torch.einsum("...bij,bc->...bicj", near, eye).flatten(-2)
@@ -145,7 +146,8 @@ def _per_channel(query: Tensor, keys: Tensor, level: Tensor) -> Tensor:
 
 
 def _level(pieces: Pieces) -> Tensor | None:
-    return None if pieces.decay is None else pieces.decay.cumsum(-2)
+    """G in float64: differences of sums decide, however far the memory has faded before."""
+    return None if pieces.decay is None else pieces.decay.double().cumsum(-2)
 
 
 def _times(amount: Tensor | None, rows: Tensor) -> Tensor:
@@ -153,7 +155,11 @@ def _times(amount: Tensor | None, rows: Tensor) -> Tensor:
 
 
 def _faded(rows: Tensor, level: Tensor | None) -> Tensor:
-    return rows if level is None else rows * level.exp()
+    return rows if level is None else rows * _exp(level, rows)
+
+
+def _exp(level: Tensor, like: Tensor) -> Tensor:
+    return level.to(like.dtype).exp()
 
 
 def _like(grad: Tensor, level: Tensor | None) -> Tensor:

@@ -5,7 +5,6 @@ All chunks of a segment are prepared at once (``chunks.py``); only u and S walk 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from ..differentiable import FAMILIES, Family
 from .chunks import BLOCK, Pieces, Prepared, inverse, prepared, pulled
-from .reference import solve
 
 CHUNK = 64
 SEGMENT = 2**11  # tokens of all heads that are prepared together: a few such tensors fit a core's cache
@@ -157,35 +155,45 @@ def _joined(parts: list[Tensor], axis: int, nothing: Tensor) -> Tensor:
     return torch.cat(parts, axis) if parts else nothing
 
 
-def definition(tensors, _) -> tuple[Tensor, Tensor, Tensor]:
-    """The same with every matrix in full, in differentiable torch."""
-    query, keys, values, a, b, erase, decay, state = tensors
-    level = None if decay is None else decay.cumsum(-2)
-    values = values if a is None else a.unsqueeze(-1) * values
-    rows = 1 if query is None else query.shape[1] // max(1, keys.shape[1])
+def definition(tensors, options) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, final state and written rows with every matrix in full, in differentiable torch."""
+    query, keys, values, write_rate, erase_rate, erase, decay, state = tensors
+    inside = torch.float32 if keys.dtype != torch.float64 else torch.float64
+    k, v = keys.to(inside), values.to(inside)
+    left, since, until, whole = _falls(k, None if decay is None else decay.to(inside))
+    s = k.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1]) if state is None else state.to(inside)
+    u = v if write_rate is None else write_rate.to(inside).unsqueeze(-1) * v
+    if erase_rate is not None:
+        w, rate = (keys if erase is None else erase).to(inside), erase_rate.to(inside).unsqueeze(-1)
+        gram = rate * _pairs(w, k, left).tril(-1)
+        unit = torch.eye(k.shape[2], dtype=inside, device=k.device)
+        u = torch.linalg.solve_triangular(gram + unit, u - rate * ((w * since) @ s), upper=False, unitriangular=True)
+    final = whole * s + (k * until).mT @ u
+    output = keys.new_empty(0)
+    if query is not None:
+        group = query.shape[1] // k.shape[1]
+        k, left, since, s, read = (t if t.ndim == 0 else t.repeat_interleave(group, 1) for t in (k, left, since, s, u))
+        q = query.to(inside)
+        output = ((q * since) @ s + _pairs(q, k, left).tril() @ read).to(query.dtype)
+    return output, final, u.to(keys.dtype)
 
-    def weights(x, shared):
-        if level is None:
-            return (x @ shared.mT).tril()
-        here = level if x.shape[1] == level.shape[1] else level.repeat_interleave(rows, 1)
-        keep = torch.ones(x.shape[2], x.shape[2], dtype=torch.bool, device=x.device).tril().unsqueeze(-1)
-        faded = torch.where(keep, here.unsqueeze(-2) - here.unsqueeze(-3), -math.inf).exp()
-        return torch.einsum("...id,...jd,...ijd->...ij", x, shared, faded.expand(*faded.shape[:-1], x.shape[-1]))
 
-    u, left = values, torch.ones_like(keys[..., :1]) if level is None else level.exp()
-    if b is not None:
-        at = keys if erase is None else erase
-        held = torch.zeros_like(values) if state is None else (at * left) @ state
-        u = solve(b.unsqueeze(-1) * weights(at, keys), values - b.unsqueeze(-1) * held)
-    ended = keys if level is None else keys * (level[..., -1:, :] - level).exp()
-    final = ended.mT @ u
-    if state is not None:
-        final = final + (state if level is None else level[..., -1:, :].exp().mT * state)
-    if query is None:
-        return values.new_empty(0), final, u
-    keys, written, left = (t.repeat_interleave(rows, 1) for t in (keys, u, left))
-    output = weights(query, keys) @ written
-    return output if state is None else output + (query * left) @ state.repeat_interleave(rows, 1), final, u
+def _falls(keys: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """e^{x_{j+1} + … + x_i} of all pairs (…, i, j, r), e^{…} since the start and until the end (…, i, r), and over all rows (…, r, 1)."""
+    if decay is None:
+        one = keys.new_ones(())
+        return one, one, one, one
+    rows = decay.shape[2]
+    below = torch.ones(rows, rows, dtype=torch.bool, device=decay.device).tril(-1).unsqueeze(-1)
+    left = torch.where(below, decay.unsqueeze(3), 0.0).cumsum(2).exp()  # sums of one sign: no difference to cancel
+    return left, decay.cumsum(2).exp(), left[:, :, -1] if rows else decay, decay.sum(2).exp().unsqueeze(-1)
+
+
+def _pairs(rows: Tensor, columns: Tensor, left: Tensor) -> Tensor:
+    """Σ_c rows_ic columns_jc left_ijc: (…, i, j)"""
+    if left.ndim == 0 or left.shape[-1] == 1:
+        return rows @ columns.mT * (left if left.ndim == 0 else left.squeeze(-1))
+    return torch.einsum("bhic,bhjc,bhijc->bhij", rows, columns, left)
 
 
 @torch.library.custom_op("hopfield_amem::linear", mutates_args=())

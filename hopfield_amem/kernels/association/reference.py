@@ -47,7 +47,7 @@ def _weights(tokens: Tokens, energy: ReadEnergy, query: Tensor, seen: Tensor) ->
     """Weights of all slots, each with what is left of it; (..., t, c + t)."""
     if tokens.per_channel:
         left = tokens.left
-        faded = _faded(left.unsqueeze(-2), left.unsqueeze(-3), seen.unsqueeze(-1))  # type: ignore[union-attr]
+        faded = _faded(left.unsqueeze(-2), left.unsqueeze(-3), seen.unsqueeze(-1)).to(query.dtype)  # type: ignore[union-attr]
         return energy.inverse_temperature(2, query) * torch.einsum("...id,...jd,...ijd->...ij", query, tokens.keys, faded)
     there, levels = tokens.present(), tokens.levels()
     seen = seen if there is None else seen & there.unsqueeze(-2)
@@ -67,7 +67,7 @@ def _recalled(tokens: Tokens, energy: ReadEnergy, query: Tensor, weights: Tensor
         return weights @ tokens.state.written
     if not isinstance(tokens.state, MatrixState):
         return tokens.values.new_zeros(())
-    query = query if tokens.left is None else query * tokens.left.exp()
+    query = query if tokens.left is None else query * tokens.left.exp().to(query.dtype)
     return energy.inverse_temperature(2, query) * (query @ tokens.state.memory)
 
 
@@ -75,23 +75,23 @@ def _final(tokens: Tokens, written: Tensor) -> MatrixState:
     """``Σ_j Diag(γ) k_jᵀ u_j``, with what is left of the matrix before."""
     keys, left = tokens.keys, tokens.left
     if left is not None:
-        keys = keys * (left[..., -1:, :] - left).exp()
+        keys = keys * (left[..., -1:, :] - left).exp().to(keys.dtype)
     memory = keys.mT @ written
     if not isinstance(tokens.state, MatrixState):
         return MatrixState(memory)
-    return MatrixState(memory + (tokens.state.memory if left is None else left[..., -1:, :].exp().mT * tokens.state.memory))
+    return MatrixState(memory + (tokens.state.memory if left is None else left[..., -1:, :].exp().mT.to(keys.dtype) * tokens.state.memory))
 
 
 def ridge(tokens: Tokens) -> tuple[Tensor, RidgeState]:
     """``o_t = q (H_t + λ)⁻¹ G_t`` with ``H_t = Σ γ b k kᵀ`` and ``G_t = Σ γ b k vᵀ``, solved anew for every token."""
     query, keys = (rooted(tokens.memory.read, t) for t in (tokens.query, tokens.keys))
     level = tokens.keys.new_zeros(tokens.length) if tokens.left is None else tokens.left.squeeze(-1)
-    amounts = _faded(level.unsqueeze(-1), level.unsqueeze(-2), _ago(tokens) >= 0)
+    amounts = _faded(level.unsqueeze(-1), level.unsqueeze(-2), _ago(tokens) >= 0).to(keys.dtype)
     weighted = scaled(tokens.write_rate, keys)
     covariance = torch.einsum("...ij,...jc,...je->...ice", amounts, weighted, keys)
     memory = torch.einsum("...ij,...jc,...jv->...icv", amounts, weighted, tokens.values)
     if isinstance(tokens.state, RidgeState):
-        left = level.exp()[..., None, None]
+        left = level.exp()[..., None, None].to(keys.dtype)
         covariance = covariance + left * tokens.state.covariance.unsqueeze(-3)
         memory = memory + left * tokens.state.memory.unsqueeze(-3)
     found = regressed(tokens.memory, covariance, query.unsqueeze(-1))

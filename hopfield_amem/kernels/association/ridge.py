@@ -19,11 +19,11 @@ CHUNK = 32  # tokens whose d × d matrices are alive at once
 
 def chunk(query: Tensor, keys: Tensor, weight: Tensor, decay: Tensor, before: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
     """q* and H after the chunk: query (m, g, c, d), keys (m, c, d), weight and log decay (m, c), H before (m, d, d)."""
-    level = decay.cumsum(-1)
+    level = decay.double().cumsum(-1)
     past = torch.ones(keys.shape[1], keys.shape[1], dtype=torch.bool, device=keys.device).tril()
-    amounts = torch.where(past, level.unsqueeze(-1) - level.unsqueeze(-2), -math.inf).exp() * weight.unsqueeze(-2)
+    amounts = torch.where(past, level.unsqueeze(-1) - level.unsqueeze(-2), -math.inf).to(keys.dtype).exp() * weight.unsqueeze(-2)
     outer = (keys.unsqueeze(-1) * keys.unsqueeze(-2)).flatten(-2)
-    covariance = (amounts @ outer).unflatten(-1, (keys.shape[-1], keys.shape[-1])) + level.exp()[..., None, None] * before.unsqueeze(1)
+    covariance = (amounts @ outer).unflatten(-1, (keys.shape[-1], keys.shape[-1])) + level.to(keys.dtype).exp()[..., None, None] * before.unsqueeze(1)
     eye = penalty * torch.eye(keys.shape[-1], dtype=keys.dtype, device=keys.device)
     found = torch.cholesky_solve(query.movedim(1, -1), torch.linalg.cholesky(covariance + eye))  # (m, c, d, g)
     return found.movedim(-1, 1), covariance[:, -1]

@@ -95,15 +95,15 @@ class Tokens:
 
     @property
     def left(self) -> Tensor | None:
-        """The logarithm of what is left, at every token, of what was there before the first; (..., t, 1 or d)"""
-        return None if self.decay is None else self.decay.cumsum(-2)
+        """The logarithm of what is left, at every token, of what was there before the first; (..., t, 1 or d), in float64: its differences decide."""
+        return None if self.decay is None else self.decay.double().cumsum(-2)
 
     def levels(self) -> Tensor | None:
         """``G`` of all slots, (..., c + t), in float64: slot j has faded by ``exp(G_i − G_j)`` when token i comes."""
         before = self.state.level if isinstance(self.state, SlotState) else None
         if self.decay is None and before is None:
             return None
-        own = torch.zeros_like(self.keys[..., 0], dtype=torch.float64) if self.decay is None else self.decay.double().cumsum(-2).squeeze(-1)
+        own = torch.zeros_like(self.keys[..., 0], dtype=torch.float64) if self.left is None else self.left.squeeze(-1)
         if not self.cached:
             return own
         cached = torch.zeros_like(self.state.keys[..., 0], dtype=torch.float64) if before is None else -before.double()  # type: ignore[union-attr]

@@ -47,12 +47,12 @@ class Launch(NamedTuple):
     @property
     def role(self) -> str:
         """Its name in the table of configurations."""
-        return ROLES[self.kernel.__name__]
+        return str(ROLES.get(self.kernel.__name__, self.kernel.__name__))
 
     @property
     def name(self) -> str:
         """Its role, or what else it is."""
-        return "baseline" if self.constants.get("KIND") == BASELINE else self.role
+        return "baseline" if self.constants.get("KIND") == BASELINE else self.role + " back" * self.constants.get("BACK", False)
 
     @property
     def source(self) -> tuple[Any, ...]:
@@ -106,7 +106,7 @@ def launches(
 ) -> list[Launch]:  # fmt: skip
     """What a read of a gradient-taking program would launch; ``value`` and ``mass`` ask for Q and Σ p, with gradients through them."""
     dtype = torch.float32 if wide else read.state.dtype
-    with _recorded(arch) as found:
+    with recorded(arch) as found:
         results = launch.forward(read, value, mass, backward, dtype)
         if backward:
             cotangents = (torch.empty_like(results.output), results.value if value else None, results.mass if mass else None)
@@ -197,7 +197,7 @@ def compile_launch(each: Launch, arch: int) -> Resources:
 
 
 @contextmanager
-def _recorded(arch: int) -> Iterator[list[Launch]]:
+def recorded(arch: int) -> Iterator[list[Launch]]:
     """Launches that are written down instead of made, on a GPU with as many processors as the usual one of this kind."""
     found: list[Launch] = []
 

@@ -86,3 +86,17 @@ class Shape(NamedTuple):
     width: int
     columns: int
     padded: bool
+
+
+class Memory(NamedTuple):
+    """What a linear memory does and what its pass is given."""
+
+    decay: int  # 0: none, 1: one number per row, 2: one per channel, as in ``templates.linear_parts``
+    erases: bool  # rows erase before they write
+    tied: bool  # erase keys are the keys
+    rated: bool  # rows are written at a rate
+    starts: bool  # from a state that is not zero
+    reads: bool  # queries read
+    shown: bool  # the rows written have a cotangent
+    ends: bool  # the final state has one
+    solving: str  # precision of the products in the chunks' inverses and of sums in exponents
