@@ -162,7 +162,7 @@ def written_launches(
         presence=empty(cache + rows, dtype=torch.bool) if presence else None,
         beta=empty(dtype=torch.float32),
     )
-    with _recorded(arch) as found:
+    with recorded(arch) as found:
         u, statistic = solves.forward(memory)
         solves.backward(memory, u, u, statistic, (True,) * 8)
     return found
