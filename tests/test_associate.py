@@ -340,3 +340,142 @@ def test_no_tokens():
         for backend in ("reference", *BACKENDS):
             output, _ = associate(memory, query, keys, values, decay=decays(memory, 2, 3, 0), backend=backend)
             assert output.shape == (2, 3, 0, 4), name
+
+
+def test_nothing_to_write_at_all():
+    for name, memory in CELLS.items():
+        for lead in ((0, 3), (2, 0)):
+            tensors = dict(zip(("query", "keys", "values"), tokens(30, lead), strict=True)) | {"decay": decays(memory, *lead, 30)}
+            leaves = {n: t if t is None else t.requires_grad_() for n, t in tensors.items()}
+            output, _ = associate(memory, **leaves, backend="chunked")
+            assert output.shape == (*lead, 30, 4), name
+            torch.autograd.grad(output.sum(), leaves["keys"], allow_unused=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["delta_net", "retnet", "kimi_delta_attention", "longhorn", "mesa_net", "delta_former", "delta_former_linear"])
+def test_one_rate_for_all_tokens(name, backend):
+    memory, length = CELLS[name], 140
+    query, keys, values = tokens(length, lead=(2,))
+    decay = decays(memory, 2, length)
+    expected = associate(memory, query, keys, values, rate=torch.full((2, length), 0.5, dtype=torch.float64), decay=decay, backend="reference")[0]
+    for rate in (0.5, torch.tensor(0.5, dtype=torch.float64), torch.full((2, 1), 0.5, dtype=torch.float64)):
+        close(associate(memory, query, keys, values, rate=rate, decay=decay, backend=backend)[0], expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("length", [6, 20])
+def test_a_ridge_regression_forgets(length):
+    """Also where there are as many tokens as channels."""
+    query, keys, values = tokens(length, lead=())
+    tensors = dict(query=query, keys=keys, values=values, rate=torch.rand(length, dtype=torch.float64))
+    decay = 0.5 + 0.5 * torch.rand(length, dtype=torch.float64)
+    results = [associate(presets.mesa_net(0.3), **tensors, decay=decay, backend=backend)[0] for backend in ("reference", *BACKENDS)]
+    close(results[1], results[0], rtol=1e-11, atol=1e-11)
+    close(results[2], results[0], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["delta_net", "retnet", "kimi_delta_attention", "delta_former", "forgetting_attention"])
+def test_packed_sequences_share_rates_and_numbers(name):
+    """Rates without the heads' dimension are no sequences, even where there are as many."""
+    memory, bounds = CELLS[name], torch.tensor([0, 5, 9, 20], dtype=torch.int32)
+    query, keys, values = tokens(20, lead=(3,))
+    decay = decays(memory, 20)
+    there = torch.rand(20) > 0.3
+    for rate in (0.5, torch.rand(20, dtype=torch.float64)):
+        full = rate if isinstance(rate, float) else rate.expand(3, 20)
+        wide = None if decay is None else decay.expand(3, *decay.shape)
+        came = associate(memory, query, keys, values, rate=rate, decay=decay, presence=there, cu_seqlens=bounds)[0]
+        close(came, associate(memory, query, keys, values, rate=full, decay=wide, presence=there.expand(3, 20), cu_seqlens=bounds)[0])
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize("name", ["delta_net", "gated_delta_net", "longhorn", "mesa_net", "delta_former", "forgetting_attention"])
+def test_what_absent_tokens_hold_does_not_matter(name, backend):
+    memory = CELLS[name]
+    there = torch.rand(2, 1, 20) > 0.3
+    tensors = dict(zip(("query", "keys", "values"), tokens(20), strict=True)) | {"decay": decays(memory, 2, 3, 20)}
+    hostile = {n: None if t is None else torch.where(there if n == "decay" else there.unsqueeze(-1), t, torch.nan).requires_grad_() for n, t in tensors.items()}
+    output, expected = (associate(memory, **given, presence=there, backend=backend)[0] for given in (hostile, tensors))
+    seen = there.expand(2, 3, 20)
+    close(output[seen], expected[seen])
+    grads = torch.autograd.grad(output[seen].sum(), [t for t in hostile.values() if t is not None])
+    assert all(g.isfinite().all() for g in grads)
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+@pytest.mark.parametrize("name", ["gated_delta_net", "delta_former", "delta_former, decaying", "mesa_net"])
+def test_leading_dimensions_broadcast(name, backend):
+    """Keys shared by heads whose rates and decays differ, a state from one prompt for many, presence for all tokens at once."""
+    memory = CELLS[name]
+    query, _, values = tokens(12)
+    _, keys, _ = tokens(12, lead=(2, 1))
+    rate, there = torch.rand(2, 3, 12, dtype=torch.float64), torch.tensor([True]).expand(2, 1, 1)
+    decay = None if memory.decay is None else decays(memory, 3, 12)
+    full = dict(query=query, keys=keys.expand(2, 3, 12, 6), values=values, rate=rate, decay=None if decay is None else decay.expand(2, 3, 12))
+    output, state = associate(memory, query, keys, values, rate=rate, decay=decay, presence=there, backend=backend)
+    close(output, associate(memory, **full, backend="reference")[0], rtol=1e-11, atol=1e-11)
+    associate(memory, query, keys, values, rate=rate, decay=decay, presence=there, state=state, backend=backend)
+    prompt = tokens(9, lead=())
+    _, state = associate(memory, *prompt, decay=decays(memory, 9), backend=backend)
+    token = [t[..., :1, :] for t in (query, keys, values)]
+    last = None if decay is None else decay[..., :1]
+    came = associate(memory, *token, decay=last, state=state, backend=backend)[0]
+    joined = [torch.cat([p.expand(2, 3, *p.shape), t.expand(2, 3, *t.shape[-2:])], -2) for p, t in zip(prompt, token, strict=True)]
+    if decay is None:
+        close(came, associate(memory, *joined, backend="reference")[0][..., -1:, :], rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["retnet", "gated_linear_attention", "gated_delta_net", "forgetting_attention"])
+def test_a_closed_gate_forgets_everything(name):
+    """γ = 0 starts anew, as a sigmoid that underflows does. (A normalised write sees ratios only, which do not change where all fades alike.)"""
+    memory = CELLS[name]
+    query, keys, values = tokens(90)
+    decay = decays(memory, 2, 3, 90)
+    decay[:, :, 40] = 0.0
+    rest = decay[:, :, 40:]
+    expected = associate(memory, query[:, :, 40:], keys[:, :, 40:], values[:, :, 40:], decay=rest, backend="reference")[0]
+    for backend in ("reference", *BACKENDS):
+        close(associate(memory, query, keys, values, decay=decay, backend=backend)[0][:, :, 40:], expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["delta_former, decaying", "softmax1, decaying", "forgetting_attention"])
+def test_many_closed_gates_are_the_same_on_every_path(name):
+    memory = CELLS[name]
+    query, keys, values = tokens(90)
+    decay = decays(memory, 2, 3, 90)
+    decay[:, :, 20:24] = 0.0
+    expected = associate(memory, query, keys, values, decay=decay, backend="reference")[0]
+    for backend in BACKENDS:
+        close(associate(memory, query, keys, values, decay=decay, backend=backend)[0], expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["retnet", "gated_delta_net"])
+def test_the_gradient_of_a_small_gate(name):
+    """Summed without differences, relative to the gradient however small γ is."""
+    memory = CELLS[name]
+    query, keys, values = tokens(50, lead=())
+    grads = []
+    for backend in ("recurrent", "chunked"):
+        decay = torch.full((50,), 1e-9, dtype=torch.float64, requires_grad=True)
+        grads.append(torch.autograd.grad(associate(memory, query, keys, values, decay=decay, backend=backend)[0].sin().sum(), decay)[0])
+    close(grads[1], grads[0], rtol=1e-10, atol=1e-12)
+
+
+def test_a_write_energy_of_ones_own_class_is_taken_at_its_word():
+    from hopfield_amem.energies import WriteEnergy
+
+    class Cosh(WriteEnergy):
+        def __call__(self, prediction, value):
+            return torch.cosh(prediction - value).log().sum(-1)
+
+    query, keys, values = tokens(12, lead=())
+    plain = Memory(presets.linear_attention(), lambda prediction, value: torch.cosh(prediction - value).log().sum(-1))
+    close(associate(Memory(presets.linear_attention(), Cosh()), query, keys, values, rate=0.3)[0], associate(plain, query, keys, values, rate=0.3)[0])
+
+
+def test_a_state_of_another_precision_goes_on():
+    for name in ("delta_net", "mesa_net", "delta_former"):
+        query, keys, values = tokens(10, lead=())
+        _, state = associate(CELLS[name], query.bfloat16(), keys.bfloat16(), values.bfloat16())
+        for backend in ("reference", *BACKENDS):
+            associate(CELLS[name], query, keys, values, state=state, backend=backend)

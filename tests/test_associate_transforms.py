@@ -5,8 +5,8 @@ import torch
 from torch.library import opcheck
 from torch.nn.functional import normalize
 
-from hopfield_amem import MEMORIES, Memory, associate, explain, presets
-from hopfield_amem.energies import Delta, Hebbian, ImplicitDelta, Ridge, UnstableWrite
+from hopfield_amem import MEMORIES, Memory, ReadEnergy, associate, explain, presets
+from hopfield_amem.energies import Delta, Dot, Euclidean, Exp, Hebbian, ImplicitDelta, Log, Power, Ridge, Rounded, Sum, UnstableWrite
 from hopfield_amem.kernels import MatrixState
 from hopfield_amem.kernels.association import linear, operators, ridge
 
@@ -76,6 +76,19 @@ def test_precisions(name, dtype):
     truth = run(memory, *(t.double() for t in tensors), backend="reference")
     own = float((truth.to(dtype).double() - truth).norm())
     assert float((output.double() - truth).norm()) <= 1.5 * own + 1e-5 * float(truth.norm())
+
+
+@pytest.mark.parametrize("name", ["delta_net", "kimi_delta_attention", "delta_former", "delta_former_linear"])
+def test_forward_over_reverse(name):
+    memory, tensors = given(name, length=20)
+
+    def curved(backend):
+        def slope(keys):
+            return torch.func.grad(lambda k: run(memory, tensors[0], k, *tensors[2:], backend=backend).sin().sum())(keys)
+
+        return torch.func.jvp(slope, (tensors[1],), (torch.ones_like(tensors[1]),))[1]
+
+    close(curved("chunked"), curved("reference"))
 
 
 def test_autocast():
@@ -165,6 +178,18 @@ def test_stability_is_a_named_check():
     assert not erase.stable and "κ₁(w, k)" in str(erase)
 
 
+def test_stability_says_what_it_knows():
+    keys = normalize(torch.randn(20, 8), dim=-1)
+    assert presets.mesa_net().check_stability(100 * keys).stable is True
+    assert Memory(presets.linear_attention(), lambda p, v: (p - v).abs().sum(-1)).check_stability(keys).stable is None
+    assert Memory(ReadEnergy(Dot(), Power(4), Log()), Delta()).check_stability(keys).stable is None
+    average = Memory(ReadEnergy(Euclidean(), Exp(), Sum()), Delta())  # a free state divides: a softmax
+    assert average.check_stability(keys, 2.0).stable is False and average.check_stability(keys).stable is True
+    assert "not sufficient" in str(Memory(ReadEnergy(Dot(), Rounded(0), Sum()), Delta()).check_stability(keys))
+    assert presets.delta_net().check_stability(keys.bfloat16(), 2.0).stable is True
+    assert presets.delta_net().check_stability(keys.to("meta")).stable is None
+
+
 def test_the_gain_is_the_factor_of_growth():
     """A repeated key with gain c: what is stored is multiplied by 1 − c per token (deltaformer: max|u| 2.9, 27, 1.2e3 for c = 1, 2, 2.1)."""
     keys = torch.zeros(64, 4, dtype=torch.float64)
@@ -185,10 +210,13 @@ def test_the_chosen_path_is_explained():
 
 
 K = torch.randn(2, 7, 4)
+EQUAL = 1e3 * K[..., :1].expand(2, 7, 4)
+NAN = MatrixState(K.new_full((4, 4), torch.nan))
+FALLING = torch.tensor([0, 5, 3, 7], dtype=torch.uint8)
 ERRORS = {
     "lengths": (lambda: associate(presets.delta_net(), K[:, :3], K, K), ValueError, "query has 3 tokens, keys have 7"),
     "no decay": (lambda: associate(presets.retnet(), K, K, K), ValueError, "This memory forgets"),
-    "decay out of range": (lambda: associate(presets.retnet(), K, K, K, decay=torch.zeros(2, 7)), ValueError, r"γ in \(0, 1\]"),
+    "decay out of range": (lambda: associate(presets.retnet(), K, K, K, decay=torch.full((2, 7), 1.1)), ValueError, r"γ in \[0, 1\]"),
     "decay of a wrong shape": (lambda: associate(presets.retnet(), K, K, K, decay=torch.ones(2, 7, 4)), ValueError, "decay per channel needs a memory"),
     "a rate of a wrong shape": (lambda: associate(presets.delta_net(), K, K, K, rate=torch.ones(2, 6)), ValueError, "rate is a number"),
     "a pair for Hebbian": (lambda: associate(presets.linear_attention(), K, K, K, rate=(K[..., 0], K[..., 0])), ValueError, "Only Delta"),
@@ -196,7 +224,14 @@ ERRORS = {
     "erase of a wrong shape": (lambda: associate(presets.delta_net(), K, K, K, erase=K[..., :2]), ValueError, "one key per token"),
     "presence": (lambda: associate(presets.delta_net(), K, K, K, presence=torch.ones(2, 7)), ValueError, "presence is a boolean"),
     "a foreign state": (lambda: associate(presets.delta_former(), K, K, K, state=MatrixState(K)), ValueError, "carries a SlotState"),
-    "a state of other widths": (lambda: associate(presets.delta_net(), K, K, K, state=MatrixState(torch.ones(2, 3, 4))), ValueError, "other widths"),
+    "a state of other widths": (lambda: associate(presets.delta_net(), K, K, K, state=MatrixState(torch.ones(2, 3, 4))), ValueError, "does not fit these keys"),
+    "leading dimensions": (lambda: associate(presets.delta_net(), K, K, K, rate=torch.ones(3, 7)), ValueError, "leading dimensions must broadcast, got"),
+    "a negative weight of a pair": (lambda: associate(presets.mesa_net(), K, K, K, rate=-0.5), ValueError, "must not be negative"),
+    "channels of a ridge": (lambda: Memory(presets.linear_attention(), Ridge(), decay="channel"), ValueError, "one amount per token"),
+    "an implicit average": (lambda: Memory(ReadEnergy(Euclidean(), Exp(), Sum()), ImplicitDelta()), ValueError, "ImplicitDelta needs"),
+    "NaN in the state": (lambda: associate(presets.delta_net(), K / 9, K / 9, K, state=NAN), ValueError, "state.memory holds NaN"),
+    "a singular ridge": (lambda: associate(presets.mesa_net(1e-9), EQUAL, EQUAL, K), ValueError, "too small for these keys"),
+    "cu_seqlens that fall": (lambda: associate(presets.retnet(), K, K, K, decay=K[..., 0].sigmoid(), cu_seqlens=FALLING), ValueError, "must rise"),
     "cu_seqlens": (lambda: associate(presets.delta_net(), K, K, K, cu_seqlens=torch.tensor([0, 4])), ValueError, "must rise from 0"),
     "cu_seqlens of floats": (lambda: associate(presets.delta_net(), K, K, K, cu_seqlens=torch.ones(3)), ValueError, "integer tensor"),
     "an unknown backend": (lambda: associate(presets.delta_net(), K, K, K, backend="fast"), ValueError, "Unknown backend"),

@@ -12,7 +12,7 @@ from .scaling import Sum
 from .separation import Power
 from .similarity import Dot
 from .stability import Stability, stability
-from .write import Hebbian, ImplicitDelta, Ridge, WriteEnergy, as_write_energy
+from .write import Delta, Hebbian, ImplicitDelta, Ridge, WriteEnergy, as_write_energy
 
 DECAYS = (None, "scalar", "channel")
 
@@ -50,7 +50,9 @@ class Memory:
     def _check_fit(self):
         if isinstance(self.write, Ridge) and not (is_linear(self.read) and self.prediction is None):
             raise ValueError(f"Ridge solves for a matrix: it needs a linear read, presets.linear_attention(), and no prediction of its own, got {self.read}.")
-        if isinstance(self.write, ImplicitDelta) and not isinstance(self.predictor.scaling, Sum):
+        if isinstance(self.write, Ridge) and self.decay == "channel":
+            raise ValueError("Ridge forgets by one amount per token: use decay='scalar', or None.")
+        if isinstance(self.write, ImplicitDelta) and (self.predictor.divides or not isinstance(self.predictor.scaling, Sum)):
             raise ValueError(f"ImplicitDelta needs κ₁(k, k), which weights that depend on all slots do not have: use Sum() scaling, got {self.predictor}.")
         if self.decay == "channel" and not (is_linear(self.read) and is_linear(self.predictor)):
             raise ValueError(f"Decay per channel needs a linear read and prediction (presets.linear_attention()), got {self.read}. Use decay='scalar'.")
@@ -62,15 +64,17 @@ class Memory:
 
     @property
     def slope(self) -> float | None:
-        """``−∂signal/∂ŷ`` of the write energy: 0, 1, or None where it is not constant."""
-        return self.write.slope  # type: ignore[union-attr]
+        """``−∂signal/∂ŷ`` of the write energy: 0 or 1, or None where it is not constant and for every write energy of your own."""
+        return self.write.slope if type(self.write) in (Hebbian, Delta, ImplicitDelta, Ridge) else None  # type: ignore[union-attr]
 
     def check_stability(self, keys: Tensor, rate: Tensor | float = 1.0, *, erase: Tensor | None = None) -> Stability:
         """Whether writes contract: ``0 ≤ b_t κ₁(k_t, k_t) ≤ 2`` for every token.
 
         A write multiplies what is stored at its key by ``1 − b κ₁(k, k)``; beyond 2 it overshoots by more than there was, and the
-        memory explodes. Nothing else warns of it, because κ₁(k, k) appears in no sum (the mask is strict). Weights that sum to one
-        have no κ₁(k, k) of their own; there the written ``‖u_t‖`` stays below ``‖a_t v_t‖ + b_t max ‖u‖``, which asks for ``0 ≤ b ≤ 1``.
+        memory explodes. Nothing else warns of it, because κ₁(k, k) appears in no sum (the mask is strict). The condition is sufficient
+        where κ₁ is a product of features (linear, powers, exponentials, radial); for others (ReLU, rounded) it is only necessary. Weights
+        that sum to one at most have no κ₁(k, k) of their own; there the written ``‖u_t‖`` stays below ``‖a_t v_t‖ + b_t max ‖u‖``,
+        which asks for ``0 ≤ b ≤ 1``. The answer is None where nothing is known.
 
         Args:
             keys: (..., t, d).

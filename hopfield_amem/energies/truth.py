@@ -11,6 +11,11 @@ def settled(condition: Tensor) -> bool:
     return _read(condition.all(), False)
 
 
+def decided(condition: Tensor) -> bool | None:
+    """The truth of a condition on any device; None where it cannot be read."""
+    return None if torch.compiler.is_compiling() or condition.device.type == "meta" else _truth(condition)
+
+
 def readable(condition: Tensor, otherwise: bool) -> bool:
     """The truth of a condition where reading is cheap; ``otherwise`` where it cannot be read, or costs a GPU's synchronisation."""
     return otherwise if condition.device.type != "cpu" else _read(condition, otherwise)
@@ -19,7 +24,12 @@ def readable(condition: Tensor, otherwise: bool) -> bool:
 def _read(condition: Tensor, otherwise: bool) -> bool:
     if torch.compiler.is_compiling():
         return otherwise
+    found = _truth(condition)
+    return otherwise if found is None else found
+
+
+def _truth(condition: Tensor) -> bool | None:
     try:
         return bool(condition)
     except RuntimeError:
-        return otherwise
+        return None

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..energies import Delta, ImplicitDelta, Memory, ReadEnergy, UnstableWrite, checks
 from ..energies.stability import stiffness
 from .association import door
-from .association.packed import packed, unpacked
-from .association.tokens import State, Tokens
+from .association.packed import boundaries, packed, places, unpacked
+from .association.tokens import SlotState, State, Tokens
 from .explain import explain
 from .retrieve import computation, full_precision
 
@@ -47,11 +47,13 @@ def associate(
         keys: k, (..., t, d). Leading dimensions broadcast: queries (batch, heads, group, t, d) share keys (batch, heads, 1, t, d).
         values: v, (..., t, v).
         rate: b = a, broadcastable to (..., t), or a pair (a, b): how much is written and how much erased. None: 1. Of ``Ridge``: weights of the pairs.
-        decay: γ in (0, 1], (..., t); or (..., t, d) where ``memory.decay`` is "channel". Applied before a token is written. None: nothing fades.
+        decay: γ in [0, 1], (..., t); or (..., t, d) where ``memory.decay`` is "channel". Applied before a token is written. None: nothing fades,
+            which a memory that says ``decay=`` refuses.
         erase: w, (..., t, d), where the memory erases; None: at the keys.
         state: what an earlier call returned, to go on from there.
-        presence: boolean, (..., t): False for padding, which neither writes, nor fades, nor is read.
+        presence: boolean, (..., t): False for padding, whatever it holds: it is not written, nothing fades, nobody sees it; its output means nothing.
         cu_seqlens: (sequences + 1,) integers, where sequences packed one after another begin and end. The state then has them as first dimension.
+            Their values are read, so not inside a compiled graph.
         backend: "reference" (full matrices), "recurrent" (token by token), "chunked" (bounded memory), "triton", or "auto" (see ``explain``).
 
     Returns:
@@ -66,61 +68,84 @@ def associate(
     """
     memory = memory if isinstance(memory, Memory) else Memory(memory)
     given = {"query": query, "keys": keys, "values": values, "erase": erase, "decay": decay, "presence": presence}
-    rates = rate if isinstance(rate, tuple) else (rate,)
+    rates = tuple(_amount(each, query) for each in (rate if isinstance(rate, tuple) else (rate,)))
     door.check(memory, given, rates, state)
-    if cu_seqlens is not None:
-        given, rates = _side_by_side(memory, cu_seqlens, given, rates)
-        output, state = associate(memory, **given, rate=rates if len(rates) > 1 else rates[0], state=state, backend=backend)  # type: ignore[arg-type]
-        return unpacked(output, cu_seqlens), state
-    chosen = explain(memory, query, keys, backend=backend).backend
-    dtype, (query, keys, values, erase) = computation(query, keys, values, erase, native=chosen == "triton")
-    with full_precision(query):
-        tokens = _tokens(memory, (query, keys, values, erase), rates, decay, presence, state)
-        _warn(tokens)
+    if cu_seqlens is None:
+        return _associated(memory, given, rates, state, backend)
+    bounds = boundaries(cu_seqlens, query.shape[-2])
+    output, state = _associated(memory, *_side_by_side(memory, bounds, given, rates), state, backend)
+    return unpacked(output, bounds), state
+
+
+def _amount(rate: Tensor | float | None, query: Tensor) -> Tensor | None:
+    """A rate as a tensor (..., t or 1)."""
+    if isinstance(rate, (int, float)) and not isinstance(rate, bool):
+        return torch.full((1,), rate, dtype=torch.promote_types(query.dtype, torch.float32), device=query.device)
+    return rate.unsqueeze(-1) if isinstance(rate, Tensor) and rate.ndim == 0 else rate  # type: ignore[return-value]
+
+
+def _side_by_side(memory: Memory, bounds: Tensor, given: dict[str, Tensor | None], rates: tuple) -> tuple[dict[str, Tensor | None], tuple]:
+    """Packed sequences with a dimension of their own, in front; what is behind the end of one is not present."""
+    dims = given["query"].ndim  # type: ignore[union-attr]
+    flat = {"presence"} | ({"decay"} if memory.decay != "channel" else set())
+    laid = {name: packed(bounds, dims - (name in flat), tensor, -1 if name in flat else -2) for name, tensor in given.items()}
+    inside = places(bounds)[1]
+    inside = inside.view(inside.shape[0], *[1] * (dims - 2), inside.shape[1])
+    laid["presence"] = inside if laid["presence"] is None else inside & laid["presence"]
+    return laid, tuple(packed(bounds, dims - 1, rate, -1) for rate in rates)
+
+
+def _associated(memory: Memory, given: dict[str, Tensor | None], rates: tuple, state: State | None, backend: str) -> tuple[Tensor, State]:
+    query = given["query"]
+    chosen = explain(memory, query, given["keys"], backend=backend).backend  # type: ignore[arg-type]
+    _warn(memory, given, rates)
+    dtype, rows = computation(query, given["keys"], given["values"], given["erase"], native=chosen == "triton")
+    with full_precision(rows[0]):
+        tokens = _tokens(memory, rows, rates, (given["decay"], given["presence"]), state)
         output, state = door.opened(chosen)(tokens)
     output = output.to(dtype)
-    checks.contents(memory.read, {"query": query, "keys": keys, "values": values, "erase": erase, "rate": tokens.erase_rate, "decay": decay}, output)
+    held = {f"state.{name}": t for name, t in tokens.state._asdict().items()} if tokens.state is not None else {}
+    named = {"query": tokens.query, "keys": tokens.keys, "values": tokens.values, "erase": tokens.erase, "rate": tokens.write_rate, "decay": tokens.decay}
+    checks.contents(memory.read, named | {"rate b": tokens.erase_rate} | held, output)
     return output, state
 
 
-def _side_by_side(memory: Memory, cu_seqlens: Tensor, given: dict[str, Tensor | None], rates: tuple) -> tuple[dict[str, Tensor | None], tuple]:
-    """Packed sequences with a dimension of their own, in front."""
-    axes = {"presence": -1, "decay": -2 if memory.decay == "channel" else -1}
-    tensors = {name: (tensor, axes.get(name, -2)) for name, tensor in given.items()}
-    amounts = {
-        f"rate {k}": (None if r is None else torch.atleast_1d(torch.as_tensor(r, dtype=torch.float64 if isinstance(r, float) else None)), -1)
-        for k, r in enumerate(rates)
-    }
-    laid, inside = packed(cu_seqlens, given["query"].shape[-2], tensors | amounts)  # type: ignore[union-attr]
-    rates = tuple(r if laid[name] is None else laid[name] for name, r in zip(amounts, rates, strict=True))
-    laid = {name: tensor for name, tensor in laid.items() if name not in amounts}
-    inside = inside.view(inside.shape[0], *[1] * (given["query"].ndim - 2), -1)  # type: ignore[union-attr]
-    return laid | {"presence": inside if laid["presence"] is None else inside & laid["presence"]}, rates
-
-
-def _tokens(memory: Memory, tensors, rates, decay: Tensor | None, presence: Tensor | None, state: State | None) -> Tokens:
-    query, keys, values, erase = tensors
-    exact = torch.promote_types(keys.dtype, torch.float32)
-    amounts = [None if r is None else torch.atleast_1d(torch.as_tensor(r, dtype=exact, device=keys.device)).unsqueeze(-1) for r in rates]
-    write_rate, erase_rate = amounts[0], amounts[-1]
+def _tokens(memory: Memory, rows: list, rates: tuple, gates: tuple[Tensor | None, Tensor | None], state: State | None) -> Tokens:
+    """Everything in one form: rates and decays of every token, zeros where a token is absent, whatever it held."""
+    (query, keys, values, erase), (decay, presence) = rows, gates
+    exact, length = torch.promote_types(keys.dtype, torch.float32), keys.shape[-2]
+    write_rate, erase_rate = (None if r is None else r.to(exact).expand(*r.shape[:-1], length).unsqueeze(-1) for r in (rates[0], rates[-1]))
+    if decay is not None:
+        decay = decay.to(exact).clamp_min(torch.finfo(exact).tiny).log()
+        decay = decay if memory.decay == "channel" else decay.unsqueeze(-1)
+    if presence is not None:
+        presence = presence.expand(*presence.shape[:-1], length)
+        there = presence.unsqueeze(-1)
+        query, keys, values = (torch.where(there, t, 0.0) for t in (query, keys, values))
+        erase, decay = (None if t is None else torch.where(there, t, 0.0) for t in (erase, decay))
+        write_rate, erase_rate = (there.to(exact) if r is None else torch.where(there, r, 0.0) for r in (write_rate, erase_rate))
     if isinstance(memory.write, ImplicitDelta):
         own = stiffness(memory, keys.to(exact), keys.to(exact)).unsqueeze(-1)
         write_rate = erase_rate = memory.write.step(torch.ones_like(own) if write_rate is None else write_rate, own)
-    if decay is not None:
-        decay = decay.to(exact).log()
-        decay = decay if memory.decay == "channel" else decay.unsqueeze(-1)
-    if presence is not None:
-        there = presence.unsqueeze(-1)
-        write_rate, erase_rate = (there.to(exact) if r is None else torch.where(there, r, 0.0) for r in (write_rate, erase_rate))
-        decay = None if decay is None else torch.where(there, decay, 0.0)
-    return Tokens(memory, query, keys, values, write_rate, erase_rate, erase, decay, presence, state)
+    return Tokens(memory, query, keys, values, write_rate, erase_rate, erase, decay, presence, _held(state, keys, values, exact))
 
 
-def _warn(tokens: Tokens) -> None:
+def _held(state: State | None, keys: Tensor, values: Tensor, exact: torch.dtype) -> State | None:
+    """A state in the dtypes of the computation: it may come from another precision."""
+    if not isinstance(state, SlotState):
+        return None if state is None else type(state)(*(t.to(exact) for t in state))
+    level = None if state.level is None else state.level.to(exact)
+    return SlotState(state.keys.to(keys.dtype), state.written.to(values.dtype), level, state.presence)
+
+
+def _warn(memory: Memory, given: dict[str, Tensor | None], rates: tuple) -> None:
     """Warn of writes that do not contract, where finding out costs no synchronisation. Erase keys have no condition that is sufficient."""
-    memory = tokens.memory
-    if type(memory.write) is not Delta or tokens.erase is not None or tokens.keys.device.type != "cpu" or torch.compiler.is_compiling():
+    keys, presence = given["keys"], given["presence"]
+    if type(memory.write) is not Delta or given["erase"] is not None or keys is None or keys.device.type != "cpu" or torch.compiler.is_compiling():
         return
-    rate = 1.0 if tokens.erase_rate is None else tokens.erase_rate.squeeze(-1)
-    if not (found := memory.check_stability(tokens.keys, rate)).stable:
-        warnings.warn(str(found), UnstableWrite, stacklevel=3)
+    rate = torch.ones(1, dtype=keys.dtype) if rates[-1] is None else rates[-1]
+    if presence is not None:
+        keys, rate = torch.where(presence.unsqueeze(-1), keys, 0.0), torch.where(presence, rate, 0.0)
+    found = memory.check_stability(keys, rate)
+    if found.stable is False:
+        warnings.warn(str(found), UnstableWrite, stacklevel=4)

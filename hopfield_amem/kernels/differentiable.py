@@ -121,8 +121,9 @@ class ReadBackward(torch.autograd.Function):
     def jvp(ctx, _, __, ___, *tangents):
         tensors = ctx.saved_tensors
         first, moving = _first_derivative_of(ctx.family, ctx.outputs, tensors, ctx.options)
-        along = tuple(torch.zeros_like(tensors[k]) if tangents[k] is None else tangents[k] for k in moving)
-        _, moved = jvp(first, tuple(tensors[k] for k in moving), along)
+        primals = tuple(tensors[k].contiguous() for k in moving)  # as in ReadTangent
+        along = tuple(torch.zeros_like(primal) if tangents[k] is None else tangents[k].contiguous() for k, primal in zip(moving, primals, strict=True))
+        _, moved = jvp(first, primals, along)
         result = [tensors[0].new_zeros(0) for _ in ctx.wanted]
         for k, tangent in zip((k - ctx.outputs for k in moving if k >= ctx.outputs), moved, strict=True):
             result[k] = tangent if ctx.wanted[k] else result[k]

@@ -15,9 +15,9 @@ from ..differentiable import differentiable
 from ..explain import WIDEST
 from ..gates import EVERYTHING, Gates
 from ..retrieve import opened, retrieve
-from . import linear, operators, ridge  # noqa: F401  they register what ``Engines`` names
+from . import linear, operators  # noqa: F401  they register what ``Engines`` names
 from .folding import Folding
-from .recurrent import rooted
+from .ridge import rooted
 from .tokens import MatrixState, RidgeState, SlotState, State, Tokens, after, scaled
 
 LONG = 2 * linear.CHUNK  # from here on a linear write is faster through a matrix than through all slots
@@ -74,7 +74,7 @@ def _written(tokens: Tokens, folding: Folding, engines: Engines) -> Tensor:
     if engines is KERNELS and tokens.length == 1 and tokens.cached:
         return _one(tokens)
     erase, keys, values = (folding.memories(t) for t in (tokens.at, tokens.slots, tokens.values))
-    cached = folding.folded(tokens.state.written.to(tokens.values.dtype)) if tokens.cached else None  # type: ignore[union-attr]
+    cached = folding.folded(tokens.state.written) if tokens.cached else None  # type: ignore[union-attr]
     write_rate, erase_rate = (_squeezed(folding, rate) for rate in (tokens.write_rate, tokens.erase_rate))
     gates = folding.flat(tokens.levels()), folding.flat(tokens.present()), _beta(energy, keys, folding.memories)
 
@@ -103,7 +103,7 @@ def _recalled(tokens: Tokens, folding: Folding, engines: Engines, slots: Tensor)
 
 def _one(tokens: Tokens) -> Tensor:
     """u of a single token: what the slots predict is a read, which kernels split over the slots."""
-    held = torch.nn.functional.pad(tokens.state.written.to(tokens.values.dtype), (0, 0, 0, 1))  # type: ignore[union-attr]
+    held = torch.nn.functional.pad(tokens.state.written, (0, 0, 0, 1))  # type: ignore[union-attr]
     known = _kernel_read(tokens, tokens.memory.predictor, tokens.at, held, tokens.cached - 1)
     written = scaled(tokens.write_rate, tokens.values) - scaled(tokens.erase_rate, known)
     return written.to(tokens.values.dtype).expand(*tokens.lead, 1, tokens.values.shape[-1])
@@ -122,7 +122,7 @@ def _ridge(tokens: Tokens, folding: Folding, engines: Engines) -> tuple[Tensor, 
     exact = torch.promote_types(values.dtype, torch.float32)
     query, keys = folding.queries(rooted(energy, tokens.query.to(exact))), folding.memories(rooted(energy, tokens.keys.to(exact)))
     weight = _squeezed(folding, tokens.write_rate)
-    before = [folding.folded(t.to(exact)) for t in tokens.state] if isinstance(tokens.state, RidgeState) else [None, None]  # type: ignore[union-attr]
+    before = [folding.folded(t) for t in tokens.state] if isinstance(tokens.state, RidgeState) else [None, None]  # type: ignore[union-attr]
     found, covariance = differentiable("ridge", (tokens.memory.write.penalty,), query, keys, weight, decay, before[0])[:2]  # type: ignore[union-attr]
     given = found.to(values.dtype), keys.to(values.dtype), values, weight, None, None, decay, before[1]
     output, memory, _ = differentiable(engines.linear, (), *given)[:3]
@@ -136,7 +136,7 @@ def _matrix(tokens: Tokens) -> MatrixState | None:
     keys, written, level, there = tokens.state
     keys = keys if level is None else keys * level.exp().unsqueeze(-1)
     keys = keys if there is None else keys * there.unsqueeze(-1)
-    return MatrixState(keys.mT.to(written.dtype) @ written)
+    return MatrixState(keys.mT @ written)
 
 
 def _squeezed(folding: Folding, rate: Tensor | None) -> Tensor | None:

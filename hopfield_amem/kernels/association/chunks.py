@@ -72,37 +72,33 @@ def prepared(pieces: Pieces, solved: Tensor | None) -> Prepared:
 
 def pulled(pieces: Pieces, solved: Tensor | None, ready: Prepared, grads: Prepared) -> Pieces:
     """Gradients of the pieces from those of what was prepared."""
-    query, keys, values, a, b, erase, _ = pieces
+    query, keys, values, a, b, erase, decay = pieces
     level = _level(pieces)
-    d_level = None if level is None else torch.zeros_like(level, dtype=keys.dtype)
     d_query, d_target, d_erase, d_b = None, grads.target, None, None
     d_keys = grads.keys if level is None else grads.keys * _exp(level[..., -1:, :] - level, keys)
+    d_decay = None
+    if level is not None:
+        d_decay = _later(_like(grads.keys * ready.keys, level)) + (grads.left * ready.left).mT  # type: ignore[operator]
     if query is not None:
         shared = None if level is None else level.unsqueeze(1)
-        d_query = grads.query if shared is None else grads.query * _exp(shared, keys)  # type: ignore[operator]
-        d_rows, d_shared, d_there = pulled_overlaps(query, keys.unsqueeze(1), shared, ready.within, grads.within.tril())  # type: ignore[arg-type, union-attr]
-        d_query, d_keys = d_rows + d_query, d_keys + d_shared.sum(1)  # type: ignore[operator]
-        _add(d_level, None if d_there is None else d_there.sum(1) + _like(grads.query * ready.query, shared).sum(1))  # type: ignore[operator]
+        d_rows, d_shared, d_fading = pulled_overlaps(query, keys.unsqueeze(1), shared, ready.within, grads.within.tril())  # type: ignore[arg-type, union-attr]
+        d_query = d_rows + _faded(grads.query, shared)  # type: ignore[arg-type]
+        d_keys = d_keys + d_shared.sum(1)
+        if level is not None:
+            d_decay = d_decay + d_fading.sum(1) + _since(_like(grads.query * ready.query, level).sum(1))  # type: ignore[operator, union-attr]
     if solved is not None and b is not None:
         d_target, d_faded = solved.mT @ grads.target, solved.mT @ grads.erased  # type: ignore[operator]
         d_system = (d_target @ ready.target.mT + d_faded @ ready.erased.mT).tril_(-1).neg_()  # type: ignore[union-attr]
-        overlap = overlaps(pieces.at, keys, level)
-        faded = _faded(pieces.at, level)
+        overlap, faded = overlaps(pieces.at, keys, level), _faded(pieces.at, level)
         d_b = (d_faded * faded).sum(-1, keepdim=True) + (d_system * overlap).sum(-1, keepdim=True)
+        d_rows, d_shared, d_fading = pulled_overlaps(pieces.at, keys, level, overlap, b * d_system)
         d_faded = b * d_faded
-        d_rows, d_shared, d_there = pulled_overlaps(pieces.at, keys, level, overlap, b * d_system)
-        d_at = (d_faded if level is None else d_faded * _exp(level, keys)) + d_rows
-        d_keys = d_keys + d_shared
-        _add(d_level, None if d_there is None else d_there + _like(d_faded * faded, level))
+        d_at, d_keys = d_rows + _faded(d_faded, level), d_keys + d_shared
+        if level is not None:
+            d_decay = d_decay + d_fading + _since(_like(d_faded * faded, level))  # type: ignore[operator]
         d_erase, d_keys = (None, d_keys + d_at) if erase is None else (d_at, d_keys)
-    d_decay = None
-    if d_level is not None and ready.left is not None:
-        moved = _like(grads.keys * ready.keys, level)
-        d_level -= moved
-        d_level[..., -1:, :] += moved.sum(-2, keepdim=True) + (grads.left * ready.left).mT  # type: ignore[operator]
-        d_decay = d_level.flip(-2).cumsum(-2).flip(-2)
     d_a = None if a is None else (d_target * values).sum(-1, keepdim=True)
-    return Pieces(d_query, d_keys, _times(a, d_target), d_a, d_b, d_erase, d_decay)
+    return Pieces(d_query, d_keys, _times(a, d_target), d_a, d_b, d_erase, None if decay is None else d_decay)
 
 
 def overlaps(query: Tensor, keys: Tensor, level: Tensor | None) -> Tensor:
@@ -113,14 +109,28 @@ def overlaps(query: Tensor, keys: Tensor, level: Tensor | None) -> Tensor:
 
 
 def pulled_overlaps(query: Tensor, keys: Tensor, level: Tensor | None, overlap: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of q, k and G from that of the overlaps, which is 0 above the diagonal."""
+    """Gradients of q, k and log γ from that of the overlaps, which is 0 above the diagonal.
+
+    One log γ_t lies between i ≥ t and j < t; such pairs are summed, for differences of larger sums would drown a small γ. (Channels take differences.)
+    """
     if level is None:
         return grad @ keys, grad.mT @ query, None
     if level.shape[-1] > 1:
         d_query, d_keys, d_level = vjp(_per_channel, query, keys, level)[1](grad)
-        return d_query, d_keys, d_level.to(keys.dtype)
-    moved, grad = grad * overlap, grad * _left(level, keys)
-    return grad @ keys, grad.mT @ query, moved.sum(-1, keepdim=True) - moved.sum(-2).unsqueeze(-1)
+        return d_query, d_keys, _since(d_level).to(keys.dtype)
+    between = _since(grad * overlap).tril_(-1).sum(-1, keepdim=True)
+    grad = grad * _left(level, keys)
+    return grad @ keys, grad.mT @ query, between
+
+
+def _since(rows: Tensor) -> Tensor:
+    """Sums over i ≥ t of the rows of a chunk."""
+    return rows.flip(-2).cumsum(-2).flip(-2)
+
+
+def _later(rows: Tensor) -> Tensor:
+    """Sums over j < t of the rows of a chunk."""
+    return torch.nn.functional.pad(rows.cumsum(-2)[..., :-1, :], (0, 0, 1, 0))
 
 
 def _left(level: Tensor, like: Tensor) -> Tensor:
@@ -165,8 +175,3 @@ def _exp(level: Tensor, like: Tensor) -> Tensor:
 def _like(grad: Tensor, level: Tensor | None) -> Tensor:
     """A gradient per channel as one of the level, which may be one for all channels."""
     return grad.sum(-1, keepdim=True) if level is not None and level.shape[-1] == 1 else grad
-
-
-def _add(total: Tensor | None, grad: Tensor | None) -> None:
-    if total is not None and grad is not None:
-        total += grad

@@ -36,18 +36,35 @@ def check(memory: Memory, given: dict[str, Tensor | None], rates: tuple, state: 
     if erase is not None:
         _erase(memory, erase, keys)  # type: ignore[arg-type]
     for amount in rates:
-        _amount("rate", amount, tokens)
+        _amount(memory, amount, tokens)
     if len(rates) not in (1, 2):
         raise ValueError(f"rate is b, or a pair (a, b) of how much is written and how much erased, got {len(rates)} of them.")
     if len(rates) == 2 and type(memory.write) is not Delta:
         raise ValueError(f"Only Delta() tells a rate of writing from one of erasing; this memory writes {memory.write}: give one rate per token.")
-    _decay(memory, given["decay"], keys)  # type: ignore[arg-type]
     presence = given["presence"]
     if presence is not None and (
         not isinstance(presence, Tensor) or presence.dtype != torch.bool or presence.ndim == 0 or presence.shape[-1] not in (1, tokens)
     ):
         raise ValueError(f"presence is a boolean tensor (..., {tokens}), True where there is a token, got {_described(presence)}.")
+    _decay(memory, given["decay"], keys, presence)  # type: ignore[arg-type]
     _state(memory, state, keys, values)  # type: ignore[arg-type]
+    _leading(memory, given, rates, state)
+
+
+def _leading(memory: Memory, given: dict[str, Tensor | None], rates: tuple, state: State | None) -> None:
+    """Raise ValueError when leading dimensions do not broadcast."""
+    flat = {"presence"} | (set() if memory.decay == "channel" else {"decay"})
+    shapes = {name: t.shape[: -1 if name in flat else -2] for name, t in given.items() if t is not None}
+    shapes |= {f"rate {name}": rate.shape[:-1] for name, rate in zip("ab", rates, strict=False) if rate is not None}
+    if state is not None:
+        shapes |= {f"state.{name}": t.shape[: -1 if name in ("level", "presence") else -2] for name, t in state._asdict().items() if t is not None}
+    betas = {"read.beta": memory.read.beta, "prediction.beta": memory.predictor.beta}
+    shapes |= {name: beta.shape for name, beta in betas.items() if isinstance(beta, Tensor)}
+    try:
+        torch.broadcast_shapes(*shapes.values())
+    except RuntimeError:
+        came = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+        raise ValueError(f"The leading dimensions must broadcast, got {came}. A rate or decay has those of the keys: (..., tokens).") from None
 
 
 def _erase(memory: Memory, erase: Tensor, keys: Tensor) -> None:
@@ -57,19 +74,21 @@ def _erase(memory: Memory, erase: Tensor, keys: Tensor) -> None:
         raise ValueError(f"erase holds one key per token, (..., {keys.shape[-2]}, {keys.shape[-1]}), got {_described(erase)}.")
 
 
-def _amount(name: str, amount: object, tokens: int) -> None:
-    if amount is None or (isinstance(amount, (int, float)) and not isinstance(amount, bool)):
+def _amount(memory: Memory, amount: object, tokens: int) -> None:
+    if amount is None:
         return
-    if not isinstance(amount, Tensor) or not amount.is_floating_point() or (amount.ndim and amount.shape[-1] not in (1, tokens)):
-        raise ValueError(f"{name} is a number, a floating-point tensor (..., {tokens}), or a pair of them, got {_described(amount)}.")
+    if not isinstance(amount, Tensor) or not amount.is_floating_point() or amount.shape[-1] not in (1, tokens):
+        raise ValueError(f"rate is a number, a floating-point tensor (..., {tokens}), or a pair of them, got {_described(amount)}.")
+    if isinstance(memory.write, Ridge) and not readable((amount >= 0).all(), True):
+        raise ValueError("The rate of a ridge regression weighs its pairs: it must not be negative.")
 
 
-def _decay(memory: Memory, decay: Tensor | None, keys: Tensor) -> None:
+def _decay(memory: Memory, decay: Tensor | None, keys: Tensor, presence: Tensor | None) -> None:
     tokens, width = keys.shape[-2:]
     if decay is None:
         if memory.decay is not None:
             raise ValueError(
-                f"This memory forgets ({memory.decay} decay): give decay, γ in (0, 1], for example torch.sigmoid(...). Or use a memory without decay."
+                f"This memory forgets ({memory.decay} decay): give decay, γ in [0, 1], for example torch.sigmoid(...). Or use a memory without decay."
             )
         return
     shape = (tokens, width) if memory.decay == "channel" else (tokens,)
@@ -77,10 +96,11 @@ def _decay(memory: Memory, decay: Tensor | None, keys: Tensor) -> None:
     if not fits:
         advice = "" if memory.decay == "channel" else " A decay per channel needs a memory that says so: Memory(..., decay='channel')."
         raise ValueError(f"decay is a floating-point tensor (..., {', '.join(map(str, shape))}), got {_described(decay)}.{advice}")
-    if not readable(((decay > 0) & (decay <= 1)).all(), True):
-        raise ValueError(
-            "decay is what is left of the memory after each token, γ in (0, 1]. Pass exp of a log decay; to forget everything start a new sequence."
-        )
+    inside = (decay >= 0) & (decay <= 1)
+    if presence is not None:
+        inside = inside | ~(presence.unsqueeze(-1) if memory.decay == "channel" else presence)
+    if not readable(inside.all(), True):
+        raise ValueError("decay is what is left of the memory after each token, γ in [0, 1]: exp of a log decay, or a sigmoid.")
 
 
 def _state(memory: Memory, state: State | None, keys: Tensor, values: Tensor) -> None:
@@ -90,9 +110,18 @@ def _state(memory: Memory, state: State | None, keys: Tensor, values: Tensor) ->
     if not isinstance(state, kind):
         raise ValueError(f"This memory carries a {kind.__name__}, got {_described(state)}. Pass on what associate returned for the same memory.")
     width, columns = keys.shape[-1], values.shape[-1]
-    shapes = [(state.keys.shape[-1], width), (state.written.shape[-1], columns)] if isinstance(state, SlotState) else [(state[-1].shape[-2:], (width, columns))]
-    if any(came != expected for came, expected in shapes):
-        raise ValueError(f"The state was made for other widths: {shapes[0][0]} where keys and values ask for {shapes[0][1]}.")
+    slots = state.keys.shape[-2] if isinstance(state, SlotState) else 0
+    expected = {
+        "covariance": (width, width),
+        "memory": (width, columns),
+        "keys": (slots, width),
+        "written": (slots, columns),
+        "level": (slots,),
+        "presence": (slots,),
+    }
+    for name, tensor in state._asdict().items():
+        if tensor is not None and tuple(tensor.shape[-len(expected[name]) :]) != expected[name]:
+            raise ValueError(f"The state does not fit these keys and values: {name} has shape {tuple(tensor.shape)}, expected (..., {expected[name]}).")
 
 
 def _described(thing: object) -> str:

@@ -17,11 +17,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...energies import Dot, Exp, Log, Sum
+from ...energies import Dot, Exp, Log
 from ...energies.derivative import vjp
 from ...energies.registry import Factors
 from ...energies.scaling import has_null_slot
 from .reference import solve
+from .weights import weighed
 
 ROWS = 128  # tokens of a block
 ELEMENTS = 2**22  # weights alive at once
@@ -66,7 +67,8 @@ class Slots:
         return self.keys[:, :, :end], seen, [] if self.level is None else [self.level[:, first:end], self.level[:, :end]]
 
     def _weighed(self, seen: Tensor, x: Tensor, keys: Tensor, beta: Tensor, *levels: Tensor) -> Tensor:
-        return weighed(self.factors, self.divides, beta[..., None, None] * self.factors.similarity(x, keys), amounts(seen, *levels, like=x))
+        fall = (levels[0].unsqueeze(-1) - levels[1].unsqueeze(-2)).unsqueeze(1) if levels else None
+        return weighed(self.factors, self.divides, beta[..., None, None] * self.factors.similarity(x, keys), seen, fall)
 
     @property
     def _softmax(self) -> bool:
@@ -85,23 +87,6 @@ class Slots:
         weights = weights.sub_(top).exp_()
         total = weights.sum(-1, keepdim=True)
         return weights.div_(total.add_(torch.exp(-top)) if null else total.masked_fill_(total == 0, 1.0))
-
-
-def amounts(seen: Tensor, *levels: Tensor, like: Tensor) -> Tensor:
-    """What is left of every slot: ``exp(G_i − G_j)`` where it is seen, masked before the exponential."""
-    if not levels:
-        return seen
-    here, there = levels
-    return torch.where(seen, (here.unsqueeze(-1) - there.unsqueeze(-2)).unsqueeze(1), -math.inf).exp().to(like.dtype)
-
-
-def weighed(factors: Factors, divides: bool, score: Tensor, present: Tensor) -> Tensor:
-    """Weights of scores; where the state is free they are divided by their sum, and any normaliser before that cancels."""
-    if not divides:
-        return factors.scaling.weights(factors.separation, score, present)
-    slope = Sum().weights(factors.separation, score, present)
-    mass = slope.sum(-1, keepdim=True)
-    return torch.where(mass == 0, 0.0, slope / torch.where(mass == 0, 1.0, mass))
 
 
 def blocks(members: int, groups: int, first: int, tokens: int) -> Iterator[tuple[slice, slice]]:

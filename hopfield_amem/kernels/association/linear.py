@@ -111,7 +111,7 @@ def backward(given: Sequence, kept: tuple[Tensor, Tensor, Tensor], cotangents: t
         for whole, piece in zip(grads, pulled(pieces, solved, ready, d_ready), strict=False):
             if whole is not None and piece is not None:
                 rows = whole[:, :, part]
-                grad = piece.flatten(-3, -2).reshape(*whole.shape[:2], -1, piece.shape[-1])[:, :, : rows.shape[2]]
+                grad = piece.flatten(-3, -2).reshape(*whole.shape[:2], piece.shape[-3] * piece.shape[-2], piece.shape[-1])[:, :, : rows.shape[2]]
                 rows.copy_(grad.reshape(rows.shape))
     if given.state is not None:
         grads[-1] = d_state.reshape(given.state.shape).clone()
@@ -171,7 +171,7 @@ def definition(tensors, options) -> tuple[Tensor, Tensor, Tensor]:
     final = whole * s + (k * until).mT @ u
     output = keys.new_empty(0)
     if query is not None:
-        group = query.shape[1] // k.shape[1]
+        group = query.shape[1] // max(1, k.shape[1])
         k, left, since, s, read = (t if t.ndim == 0 else t.repeat_interleave(group, 1) for t in (k, left, since, s, u))
         q = query.to(inside)
         output = ((q * since) @ s + _pairs(q, k, left).tril() @ read).to(query.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from ..differentiable import FAMILIES, Family
 from . import growing
 from .growing import Slots
 from .reference import solve
+from .weights import weighed
 
 
 @torch.library.custom_op("hopfield_amem::written", mutates_args=())
@@ -19,7 +22,7 @@ def written(
 ) -> Tensor:  # fmt: skip
     """u (b, h, t, v): erase (b, h, t, d), keys of all slots (b, h, c + t, d), rates (b, h, t), cached u (b, h, c, v), levels and presence of
     all slots (b, h, c + t), β (b, h)."""
-    x, slots = _one(erase), _slots(keys, level, presence, beta.unsqueeze(-1), rule, divides)
+    x, slots = _one(erase), _slots(keys, level, presence, beta.reshape(-1, 1), rule, divides)
     u = growing.write(x, slots, _target(values, write_rate), _column(erase_rate), _flat(cached))
     return u.reshape(values.shape)
 
@@ -35,7 +38,7 @@ def written_backward(
     level: Tensor | None, presence: Tensor | None, beta: Tensor, u: Tensor, rule: str, divides: bool,
 ) -> list[Tensor]:  # fmt: skip
     """Gradients of everything given but the presence, empty where nothing was."""
-    x, slots = _one(erase), _slots(keys, level, presence, beta.unsqueeze(-1), rule, divides)
+    x, slots = _one(erase), _slots(keys, level, presence, beta.reshape(-1, 1), rule, divides)
     held = u if cached is None else torch.cat([cached, u], 2)
     grads, d_target, d_rate, d_cached = growing.write_backward(x, slots, _flat(held), _column(erase_rate), _flat(d_written))  # type: ignore[arg-type]
     d_target = d_target.reshape(values.shape)
@@ -55,7 +58,8 @@ def _(d_written, erase, keys, values, write_rate, erase_rate, cached, level, pre
 @torch.library.custom_op("hopfield_amem::recalled", mutates_args=())
 def recalled(query: Tensor, keys: Tensor, held: Tensor, level: Tensor | None, presence: Tensor | None, beta: Tensor, rule: str, divides: bool) -> Tensor:
     """o (b, hq, t, v): query (b, hq, t, d), keys and u of all slots (b, h, c + t, ·), levels and presence (b, h, c + t), β (b, hq)."""
-    x, beta = _grouped(query, keys), beta.reshape(keys.shape[0] * keys.shape[1], -1)
+    x = _grouped(query, keys)
+    beta = beta.reshape(x.shape[:2])
     return growing.read(x, _slots(keys, level, presence, beta, rule, divides), _flat(held)).reshape(*query.shape[:3], held.shape[3])  # type: ignore[arg-type]
 
 
@@ -69,7 +73,8 @@ def recalled_backward(
     d_output: Tensor, query: Tensor, keys: Tensor, held: Tensor, level: Tensor | None, presence: Tensor | None, beta: Tensor, rule: str, divides: bool,
 ) -> list[Tensor]:  # fmt: skip
     """Gradients of everything given but the presence, empty where nothing was."""
-    x, slots = _grouped(query, keys), _slots(keys, level, presence, beta.reshape(keys.shape[0] * keys.shape[1], -1), rule, divides)
+    x = _grouped(query, keys)
+    slots = _slots(keys, level, presence, beta.reshape(x.shape[:2]), rule, divides)
     grads, d_held = growing.read_backward(x, slots, _flat(held), _grouped(d_output, keys))  # type: ignore[arg-type]
     given, found = (query, keys, held, level, None, beta), (grads.x, grads.keys, d_held, grads.level, None, grads.beta)
     return [query.new_empty(0) if t is None or g is None else g.reshape(t.shape).contiguous() for t, g in zip(given, found, strict=True)]
@@ -83,7 +88,7 @@ def _(d_output, query, keys, held, level, presence, beta, rule, divides):
 def defined_written(tensors, options) -> tuple[Tensor]:
     """``u = (I + b P)⁻¹ (a v − b P_c u_c)`` with every matrix in full, in differentiable torch."""
     exact = torch.promote_types(tensors[2].dtype, torch.float32)
-    erase, keys, values, write_rate, erase_rate, cached, _, presence, beta = (t if t is None or t.dtype == torch.bool else t.to(exact) for t in tensors)
+    erase, keys, values, write_rate, erase_rate, cached, _, presence, beta = (_exact(t, exact) for t in tensors)
     weights = _weights(erase, keys, tensors[6], presence, beta, options, True)
     old = 0 if cached is None else cached.shape[2]
     target = values if write_rate is None else write_rate.unsqueeze(-1) * values
@@ -106,10 +111,12 @@ def _weights(x, keys, level, presence, beta, options, strict: bool) -> Tensor:
     ago = torch.arange(slots - rows, slots, device=x.device).unsqueeze(-1) - torch.arange(slots, device=x.device)
     seen = ago > 0 if strict else ago >= 0
     seen = seen if presence is None else seen & presence.unsqueeze(-2)
-    if level is not None:
-        here, there = level[..., slots - rows :].unsqueeze(-1), level.unsqueeze(-2)
-        seen = torch.where(seen, here - there, -torch.inf).exp().to(x.dtype)
-    return growing.weighed(named(rule), divides, beta[..., None, None] * named(rule).similarity(x, keys), seen)
+    fall = None if level is None else level[..., slots - rows :].unsqueeze(-1) - level.unsqueeze(-2)
+    return weighed(named(rule), divides, beta[..., None, None] * named(rule).similarity(x, keys), seen, fall)
+
+
+def _exact(tensor: Tensor | None, dtype: torch.dtype) -> Any:
+    return tensor if tensor is None or tensor.dtype == torch.bool else tensor.to(dtype)
 
 
 def _flat(tensor: Tensor | None) -> Tensor | None:
@@ -134,7 +141,7 @@ def _target(values: Tensor, rate: Tensor | None) -> Tensor:
 
 
 def _slots(keys: Tensor, level: Tensor | None, presence: Tensor | None, beta: Tensor, rule: str, divides: bool) -> Slots:
-    return Slots(named(rule), divides, keys.flatten(0, 1).unsqueeze(1), _flat(level), _flat(presence), beta.reshape(-1, beta.shape[-1]))
+    return Slots(named(rule), divides, keys.flatten(0, 1).unsqueeze(1), _flat(level), _flat(presence), beta)
 
 
 def _pulled(operator):

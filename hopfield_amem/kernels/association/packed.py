@@ -6,30 +6,21 @@ import torch
 from torch import Tensor
 
 
-def packed(cu_seqlens: Tensor, total: int, tensors: dict[str, tuple[Tensor | None, int]]) -> tuple[dict[str, Tensor | None], Tensor]:
-    """Tensors whose given axis holds all tokens, as (sequences, ...) with that axis as long as the longest, and which places are no padding.
-
-    Raises:
-        ValueError: boundaries that do not fit the sequence.
-    """
-    _check(cu_seqlens, total)
-    index, inside = _places(cu_seqlens)
-
-    def laid(tensor: Tensor | None, axis: int) -> Tensor | None:
-        if tensor is None:
-            return None
-        first = tensor.movedim(axis, 0)
-        return first.expand(total, *first.shape[1:])[index].movedim(1, axis)
-
-    return {name: laid(*each) for name, each in tensors.items()}, inside
+def packed(cu_seqlens: Tensor, dims: int, tensor: Tensor | None, axis: int) -> Tensor | None:
+    """A tensor whose ``axis`` holds all tokens, as (sequences, ...) with that axis as long as the longest; ``dims`` is how many it may have."""
+    if tensor is None:
+        return None
+    index, _ = places(cu_seqlens)
+    first = tensor.reshape(*[1] * (dims - tensor.ndim), *tensor.shape).movedim(axis, 0)
+    return first.expand(int(cu_seqlens[-1]), *first.shape[1:])[index].movedim(1, axis)
 
 
 def unpacked(output: Tensor, cu_seqlens: Tensor) -> Tensor:
     """(sequences, ..., longest, v) -> (..., total, v)"""
-    return output.movedim(-2, 1)[_places(cu_seqlens)[1]].movedim(0, -2)
+    return output.movedim(-2, 1)[places(cu_seqlens)[1]].movedim(0, -2)
 
 
-def _places(cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
+def places(cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
     """Where the tokens of every sequence lie, (sequences, longest), and which of these places it fills."""
     length = cu_seqlens.diff().unsqueeze(-1)
     place = torch.arange(int(length.max()), device=cu_seqlens.device)
@@ -37,9 +28,16 @@ def _places(cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(inside, cu_seqlens[:-1].unsqueeze(-1) + place, 0), inside
 
 
-def _check(cu_seqlens: Tensor, total: int) -> None:
+def boundaries(cu_seqlens: Tensor, total: int) -> Tensor:
+    """The boundaries as int64.
+
+    Raises:
+        ValueError: they do not fit the sequence.
+    """
     if not isinstance(cu_seqlens, Tensor) or cu_seqlens.ndim != 1 or cu_seqlens.is_floating_point() or cu_seqlens.dtype == torch.bool or len(cu_seqlens) < 2:
         came = f"{cu_seqlens.dtype} {tuple(cu_seqlens.shape)}" if isinstance(cu_seqlens, Tensor) else type(cu_seqlens).__name__
         raise ValueError(f"cu_seqlens is an integer tensor (sequences + 1,) of boundaries, for example torch.tensor([0, 3, 10]), got {came}.")
-    if int(cu_seqlens[0]) != 0 or int(cu_seqlens[-1]) != total or bool((cu_seqlens.diff() < 0).any()):
-        raise ValueError(f"cu_seqlens must rise from 0 to the number of tokens {total}, got {cu_seqlens.tolist()}.")
+    bounds = cu_seqlens.long()
+    if int(bounds[0]) != 0 or int(bounds[-1]) != total or bool((bounds.diff() < 0).any()):
+        raise ValueError(f"cu_seqlens must rise from 0 to the number of tokens {total}, got {bounds.tolist()}.")
+    return bounds

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...energies import Loss, Memory, ReadEnergy, Ridge
+from ...energies import Ridge
+from .ridge import regressed, rooted
 from .tokens import MatrixState, RidgeState, SlotState, State, Tokens, scaled
+from .weights import weights
 
 
 def recurrent(tokens: Tokens) -> tuple[Tensor, State]:
@@ -18,8 +20,8 @@ def recurrent(tokens: Tokens) -> tuple[Tensor, State]:
 
 def _update(tokens: Tokens, prediction: Tensor, value: Tensor, write_rate: Tensor | None, erase_rate: Tensor | None) -> Tensor:
     """What one token writes."""
-    if isinstance(tokens.memory.write, Loss):
-        return scaled(write_rate, tokens.memory.write.signal(prediction, value))
+    if tokens.memory.slope is None:
+        return scaled(write_rate, tokens.memory.write.signal(prediction, value))  # type: ignore[union-attr]
     written = scaled(write_rate, value)
     return written - scaled(erase_rate, prediction) if tokens.memory.slope else written
 
@@ -43,18 +45,17 @@ def _slots(tokens: Tokens) -> tuple[Tensor, SlotState]:
     """The same with all slots kept: what a token writes is appended."""
     read, predictor = tokens.memory.read, tokens.memory.predictor
     levels, there, slots = tokens.levels(), tokens.present(), tokens.slots
-    written = tokens.state.written if isinstance(tokens.state, SlotState) else _nothing(tokens, 0)
+    written = _nothing(tokens, 0)
+    if isinstance(tokens.state, SlotState):
+        written = tokens.state.written.expand(*tokens.lead, *tokens.state.written.shape[-2:])
     outputs = []
     for t, (q, v, w, a, b) in enumerate(_steps(tokens, tokens.query, tokens.values, tokens.at, tokens.write_rate, tokens.erase_rate)):
         end = tokens.cached + t
 
         def recalled(energy, x, held, count=end, now=end):
-            amounts = None if levels is None else (levels[..., now : now + 1] - levels[..., :count]).exp().to(x.dtype)
-            if there is not None:
-                amounts = there[..., :count] if amounts is None else amounts * there[..., :count]
-            presence = None if amounts is None else amounts.unsqueeze(-2)
-            weights = energy.scaling.weights(energy.separation, energy.scores(x.unsqueeze(-2), slots[..., :count, :]), presence)
-            return (average(energy, weights) @ held).squeeze(-2)
+            seen = slots.new_ones(count, dtype=torch.bool) if there is None else there[..., :count].unsqueeze(-2)
+            fall = None if levels is None else (levels[..., now : now + 1] - levels[..., :count]).unsqueeze(-2)
+            return (weights(energy, x.unsqueeze(-2), slots[..., :count, :], seen, fall) @ held).squeeze(-2)
 
         prediction = recalled(predictor, w, written) if tokens.memory.slope != 0 else v
         update = _update(tokens, prediction, v, a, b)
@@ -67,16 +68,16 @@ def _slots(tokens: Tokens) -> tuple[Tensor, SlotState]:
 def _ridge(tokens: Tokens) -> tuple[Tensor, RidgeState]:
     """``H ← γH + b k kᵀ``, ``G ← γG + b k vᵀ``, ``o = q (H + λ)⁻¹ G``"""
     query, keys = (rooted(tokens.memory.read, t) for t in (tokens.query, tokens.keys))
-    width = keys.shape[-1]
+    width, penalty = keys.shape[-1], tokens.memory.write.penalty  # type: ignore[union-attr]
     covariance, memory = tokens.state if isinstance(tokens.state, RidgeState) else (_nothing(tokens, width, width), _nothing(tokens, width))
-    faded = None if tokens.decay is None else tokens.decay.exp().unsqueeze(-1)
+    faded = None if tokens.decay is None else tokens.decay.exp()
     outputs = []
     for q, k, weighted, v, g in _steps(tokens, query, keys, scaled(tokens.write_rate, keys), tokens.values, faded):
         if g is not None:
-            covariance, memory = g * covariance, g * memory
+            covariance, memory = g.unsqueeze(-1) * covariance, g.unsqueeze(-1) * memory
         covariance = covariance + weighted.unsqueeze(-1) * k.unsqueeze(-2)
         memory = memory + weighted.unsqueeze(-1) * v.unsqueeze(-2)
-        outputs.append(_answer(regressed(tokens.memory, covariance, q.unsqueeze(-1)).squeeze(-1), memory))
+        outputs.append(_answer(regressed(covariance, q.unsqueeze(-1), penalty).squeeze(-1), memory))
     return _stacked(tokens, outputs), RidgeState(covariance, memory)
 
 
@@ -98,22 +99,3 @@ def _stacked(tokens: Tokens, outputs: list[Tensor]) -> Tensor:
     if not outputs:
         return tokens.values.new_zeros(*torch.broadcast_shapes(tokens.lead, tokens.query.shape[:-2]), 0, tokens.values.shape[-1])
     return torch.stack(outputs, -2)
-
-
-def average(energy: ReadEnergy, weights: Tensor) -> Tensor:
-    """Weights divided by their sum, where the state of the energy is free; 0 where nothing is read."""
-    if not energy.divides:
-        return weights
-    mass = weights.sum(-1, keepdim=True)
-    return torch.where(mass == 0, 0.0, weights / torch.where(mass == 0, 1.0, mass))
-
-
-def rooted(energy: ReadEnergy, rows: Tensor) -> Tensor:
-    """Rows times √β: with the kernel ``β k·k`` a ridge regression is one on these features."""
-    return rows * energy.inverse_temperature(2, rows) ** 0.5
-
-
-def regressed(memory: Memory, covariance: Tensor, query: Tensor) -> Tensor:
-    """``(H + λ)⁻¹ q``. (..., d, d), (..., d, 1) -> (..., d, 1)"""
-    eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
-    return torch.cholesky_solve(query, torch.linalg.cholesky(covariance + memory.write.penalty * eye))  # type: ignore[union-attr]

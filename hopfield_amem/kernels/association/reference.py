@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from ...energies import ReadEnergy, Ridge
-from .recurrent import average, recurrent, regressed, rooted
+from .recurrent import recurrent
+from .ridge import regressed, rooted
 from .tokens import MatrixState, RidgeState, SlotState, State, Tokens, after, scaled
+from .weights import left, weights
 
 
 def reference(tokens: Tokens) -> tuple[Tensor, State]:
@@ -22,12 +22,12 @@ def reference(tokens: Tokens) -> tuple[Tensor, State]:
     target = scaled(tokens.write_rate, tokens.values)
     written = target = target.expand(*tokens.lead, *target.shape[-2:])
     if tokens.memory.slope:
-        weights = _weights(tokens, predictor, tokens.at, ago > 0)
-        known = _recalled(tokens, predictor, tokens.at, weights[..., :old])
-        written = solve(scaled(tokens.erase_rate, weights[..., old:]), target - scaled(tokens.erase_rate, known))
+        share = _weights(tokens, predictor, tokens.at, ago > 0)
+        known = _recalled(tokens, predictor, tokens.at, share[..., :old])
+        written = solve(scaled(tokens.erase_rate, share[..., old:]), target - scaled(tokens.erase_rate, known))
     slots = after(tokens.state.written, written) if old else written  # type: ignore[union-attr]
-    weights = _weights(tokens, read, tokens.query, ago >= 0)
-    output = weights[..., old:] @ written + _recalled(tokens, read, tokens.query, weights[..., :old])
+    share = _weights(tokens, read, tokens.query, ago >= 0)
+    output = share[..., old:] @ written + _recalled(tokens, read, tokens.query, share[..., :old])
     return output, _final(tokens, written) if tokens.constant else tokens.grown(slots)
 
 
@@ -46,25 +46,18 @@ def _ago(tokens: Tokens) -> Tensor:
 def _weights(tokens: Tokens, energy: ReadEnergy, query: Tensor, seen: Tensor) -> Tensor:
     """Weights of all slots, each with what is left of it; (..., t, c + t)."""
     if tokens.per_channel:
-        left = tokens.left
-        faded = _faded(left.unsqueeze(-2), left.unsqueeze(-3), seen.unsqueeze(-1)).to(query.dtype)  # type: ignore[union-attr]
+        faded = left(tokens.left.unsqueeze(-2), tokens.left.unsqueeze(-3), seen.unsqueeze(-1)).to(query.dtype)  # type: ignore[union-attr]
         return energy.inverse_temperature(2, query) * torch.einsum("...id,...jd,...ijd->...ij", query, tokens.keys, faded)
     there, levels = tokens.present(), tokens.levels()
     seen = seen if there is None else seen & there.unsqueeze(-2)
-    if levels is not None:
-        seen = _faded(levels[..., tokens.cached :].unsqueeze(-1), levels.unsqueeze(-2), seen).to(query.dtype)
-    return average(energy, energy.weights(query, tokens.slots, presence=seen))
+    fall = None if levels is None else levels[..., tokens.cached :].unsqueeze(-1) - levels.unsqueeze(-2)
+    return weights(energy, query, tokens.slots, seen, fall)
 
 
-def _faded(now: Tensor, then: Tensor, seen: Tensor) -> Tensor:
-    """``exp(G_i − G_j)`` where slot j is seen, else 0; masked before the exponential, which would overflow."""
-    return torch.where(seen, now - then, -math.inf).exp()
-
-
-def _recalled(tokens: Tokens, energy: ReadEnergy, query: Tensor, weights: Tensor) -> Tensor:
+def _recalled(tokens: Tokens, energy: ReadEnergy, query: Tensor, share: Tensor) -> Tensor:
     """What was there before the first token answers: slots at these weights, or a matrix."""
     if isinstance(tokens.state, SlotState):
-        return weights @ tokens.state.written
+        return share @ tokens.state.written
     if not isinstance(tokens.state, MatrixState):
         return tokens.values.new_zeros(())
     query = query if tokens.left is None else query * tokens.left.exp().to(query.dtype)
@@ -73,26 +66,26 @@ def _recalled(tokens: Tokens, energy: ReadEnergy, query: Tensor, weights: Tensor
 
 def _final(tokens: Tokens, written: Tensor) -> MatrixState:
     """``Σ_j Diag(γ) k_jᵀ u_j``, with what is left of the matrix before."""
-    keys, left = tokens.keys, tokens.left
-    if left is not None:
-        keys = keys * (left[..., -1:, :] - left).exp().to(keys.dtype)
+    keys, level = tokens.keys, tokens.left
+    if level is not None:
+        keys = keys * (level[..., -1:, :] - level).exp().to(keys.dtype)
     memory = keys.mT @ written
     if not isinstance(tokens.state, MatrixState):
         return MatrixState(memory)
-    return MatrixState(memory + (tokens.state.memory if left is None else left[..., -1:, :].exp().mT.to(keys.dtype) * tokens.state.memory))
+    return MatrixState(memory + (tokens.state.memory if level is None else level[..., -1:, :].exp().mT.to(keys.dtype) * tokens.state.memory))
 
 
 def ridge(tokens: Tokens) -> tuple[Tensor, RidgeState]:
     """``o_t = q (H_t + λ)⁻¹ G_t`` with ``H_t = Σ γ b k kᵀ`` and ``G_t = Σ γ b k vᵀ``, solved anew for every token."""
     query, keys = (rooted(tokens.memory.read, t) for t in (tokens.query, tokens.keys))
     level = tokens.keys.new_zeros(tokens.length) if tokens.left is None else tokens.left.squeeze(-1)
-    amounts = _faded(level.unsqueeze(-1), level.unsqueeze(-2), _ago(tokens) >= 0).to(keys.dtype)
+    amounts = left(level.unsqueeze(-1), level.unsqueeze(-2), _ago(tokens) >= 0).to(keys.dtype)
     weighted = scaled(tokens.write_rate, keys)
     covariance = torch.einsum("...ij,...jc,...je->...ice", amounts, weighted, keys)
     memory = torch.einsum("...ij,...jc,...jv->...icv", amounts, weighted, tokens.values)
     if isinstance(tokens.state, RidgeState):
-        left = level.exp()[..., None, None].to(keys.dtype)
-        covariance = covariance + left * tokens.state.covariance.unsqueeze(-3)
-        memory = memory + left * tokens.state.memory.unsqueeze(-3)
-    found = regressed(tokens.memory, covariance, query.unsqueeze(-1))
+        kept = level.exp()[..., None, None].to(keys.dtype)
+        covariance = covariance + kept * tokens.state.covariance.unsqueeze(-3)
+        memory = memory + kept * tokens.state.memory.unsqueeze(-3)
+    found = regressed(covariance, query.unsqueeze(-1), tokens.memory.write.penalty)  # type: ignore[union-attr]
     return (found.mT @ memory).squeeze(-2), RidgeState(covariance[..., -1, :, :], memory[..., -1, :, :])

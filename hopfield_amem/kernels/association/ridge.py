@@ -11,10 +11,33 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ...energies import ReadEnergy
 from ...energies.derivative import vjp
 from ..differentiable import FAMILIES, Family
 
 CHUNK = 32  # tokens whose d × d matrices are alive at once
+
+
+def rooted(energy: ReadEnergy, rows: Tensor) -> Tensor:
+    """Rows times √β: with the kernel ``β k·k`` a ridge regression is one on these features."""
+    return rows * energy.inverse_temperature(2, rows) ** 0.5
+
+
+def regressed(covariance: Tensor, query: Tensor, penalty: float) -> Tensor:
+    """``(H + λ)⁻¹ q``. (..., d, d), (..., d, columns) -> (..., d, columns)
+
+    Raises:
+        ValueError: H + λ is not positive definite to rounding.
+    """
+    system = covariance + penalty * torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+    try:
+        factor = torch.linalg.cholesky(system)
+    except torch.linalg.LinAlgError as error:  # type: ignore[reportPrivateImportUsage]
+        raise ValueError(
+            f"The ridge regression is singular in {system.dtype}: λ = {penalty:g} is too small for these keys (or a rate is negative). "
+            "Normalise the keys, raise the ridge, or compute in float64."
+        ) from error
+    return torch.cholesky_solve(query, factor)
 
 
 def chunk(query: Tensor, keys: Tensor, weight: Tensor, decay: Tensor, before: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
@@ -24,8 +47,7 @@ def chunk(query: Tensor, keys: Tensor, weight: Tensor, decay: Tensor, before: Te
     amounts = torch.where(past, level.unsqueeze(-1) - level.unsqueeze(-2), -math.inf).to(keys.dtype).exp() * weight.unsqueeze(-2)
     outer = (keys.unsqueeze(-1) * keys.unsqueeze(-2)).flatten(-2)
     covariance = (amounts @ outer).unflatten(-1, (keys.shape[-1], keys.shape[-1])) + level.to(keys.dtype).exp()[..., None, None] * before.unsqueeze(1)
-    eye = penalty * torch.eye(keys.shape[-1], dtype=keys.dtype, device=keys.device)
-    found = torch.cholesky_solve(query.movedim(1, -1), torch.linalg.cholesky(covariance + eye))  # (m, c, d, g)
+    found = regressed(covariance, query.movedim(1, -1), penalty)  # (m, c, d, g)
     return found.movedim(-1, 1), covariance[:, -1]
 
 

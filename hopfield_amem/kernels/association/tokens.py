@@ -103,24 +103,16 @@ class Tokens:
         before = self.state.level if isinstance(self.state, SlotState) else None
         if self.decay is None and before is None:
             return None
-        own = torch.zeros_like(self.keys[..., 0], dtype=torch.float64) if self.left is None else self.left.squeeze(-1)
-        if not self.cached:
-            return own
-        cached = torch.zeros_like(self.state.keys[..., 0], dtype=torch.float64) if before is None else -before.double()  # type: ignore[union-attr]
-        lead = torch.broadcast_shapes(own.shape[:-1], cached.shape[:-1])
-        return torch.cat([cached.expand(*lead, cached.shape[-1]), own.expand(*lead, own.shape[-1])], -1)
+        own = self.keys.new_zeros(self.length, dtype=torch.float64) if self.left is None else self.left.squeeze(-1)
+        return own if not self.cached else _joined(own.new_zeros(self.cached) if before is None else -before.double(), own)
 
     def present(self) -> Tensor | None:
         """Which of all slots are there, (..., c + t); None: all."""
         before = self.state.presence if isinstance(self.state, SlotState) else None
         if self.presence is None and before is None:
             return None
-        own = torch.ones_like(self.keys[..., 0], dtype=torch.bool) if self.presence is None else self.presence
-        if not self.cached:
-            return own
-        cached = torch.ones_like(self.state.keys[..., 0], dtype=torch.bool) if before is None else before  # type: ignore[union-attr]
-        lead = torch.broadcast_shapes(own.shape[:-1], cached.shape[:-1])
-        return torch.cat([cached.expand(*lead, cached.shape[-1]), own.expand(*lead, own.shape[-1])], -1)
+        own = self.keys.new_ones(self.length, dtype=torch.bool) if self.presence is None else self.presence
+        return own if not self.cached else _joined(own.new_ones(self.cached) if before is None else before, own)
 
     def grown(self, written: Tensor) -> SlotState:
         """The state after these tokens; ``written`` (..., c + t, v) of all slots."""
@@ -136,8 +128,13 @@ def constant(memory: Memory) -> bool:
 
 def after(before: Tensor, new: Tensor) -> Tensor:
     """New rows behind those that were there. (..., c, d), (..., t, d) -> (..., c + t, d)"""
-    lead = torch.broadcast_shapes(before.shape[:-2], new.shape[:-2])
-    return torch.cat([before.to(new.dtype).expand(*lead, *before.shape[-2:]), new.expand(*lead, *new.shape[-2:])], -2)
+    return _joined(before.mT, new.mT).mT
+
+
+def _joined(before: Tensor, own: Tensor) -> Tensor:
+    """(..., c), (..., t) -> (..., c + t)"""
+    lead = torch.broadcast_shapes(before.shape[:-1], own.shape[:-1])
+    return torch.cat([before.expand(*lead, before.shape[-1]), own.expand(*lead, own.shape[-1])], -1)
 
 
 def scaled(amount: Tensor | None, rows: Tensor) -> Tensor:

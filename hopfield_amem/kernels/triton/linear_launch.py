@@ -10,7 +10,7 @@ from torch import Tensor
 from . import configs
 from .launch import on
 from .linear_operands import Linear
-from .prepare import _rowwise
+from .prepare import rowwise
 from .spec import Memory
 from .templates.linear_gradients import gradients as _gradients
 from .templates.linear_gradients import rated as _rated
@@ -52,7 +52,7 @@ def forward(given: Linear) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def backward(given: Linear, cotangents: tuple[Tensor | None, Tensor | None, Tensor | None], written: Tensor, states: Tensor) -> Gradients:
     """Gradients of query, keys, values, write rate, erase rate, erase keys, decay and state, from those of output, final state and written rows."""
-    grad, d_final, d_written = (None if c is None or c.ndim < 4 else _rowwise(c) for c in cotangents)  # without queries the output is a vector of nothing
+    grad, d_final, d_written = (None if c is None or c.ndim < 4 else rowwise(c) for c in cotangents)  # without queries the output is a vector of nothing
     memory = given.memory(reads=grad is not None, shown=d_written is not None, ends=d_final is not None)
     with on(given.keys):
         solved, d_states, d_state = _scanned_back(given, memory, grad, d_final, _to_rows(given, memory, grad, d_written))

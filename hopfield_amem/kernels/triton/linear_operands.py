@@ -12,7 +12,7 @@ from torch import Tensor
 from . import configs
 from .configs import Config, padded
 from .machine import EMULATED, precision
-from .prepare import _rowwise, _view
+from .prepare import rowwise, view
 from .spec import Memory, Mode, Shape
 
 EVEN, SCALAR, CHANNEL = range(3)  # as in ``templates.linear_parts``
@@ -72,15 +72,15 @@ class Linear:
     state: Tensor | None
 
     def __post_init__(self):
-        self.query = None if self.query is None else _rowwise(self.query)
-        self.keys, self.values = _rowwise(self.keys), _rowwise(self.values)
+        self.query = None if self.query is None else rowwise(self.query)
+        self.keys, self.values = rowwise(self.keys), rowwise(self.values)
         self.erase = self.erase if self.erase is not None and self.erase_rate is not None else None
-        self.erase = None if self.erase is None else _rowwise(self.erase)
+        self.erase = None if self.erase is None else rowwise(self.erase)
         flat = lambda vector: None if vector is None else vector.float().contiguous()
         self.write_rate, self.erase_rate, self.state = flat(self.write_rate), flat(self.erase_rate), flat(self.state)
         self.decay = None if self.decay is None else self.decay.float()
         if self.decay is not None:
-            self.decay = self.decay.contiguous() if self.decay.shape[-1] == 1 else _rowwise(self.decay)
+            self.decay = self.decay.contiguous() if self.decay.shape[-1] == 1 else rowwise(self.decay)
 
     @property
     def width(self) -> int:
@@ -153,7 +153,7 @@ class Linear:
         return self.keys if self.erase is None else self.erase
 
     def view(self, tensor: Tensor | None) -> tuple | None:
-        return None if tensor is None else _view(tensor)
+        return None if tensor is None else view(tensor)
 
     def empty(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         return self.keys.new_empty(self.keys.shape[0], self.heads, *shape, dtype=dtype or self.keys.dtype)
