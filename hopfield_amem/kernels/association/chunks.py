@@ -20,8 +20,8 @@ BLOCK = 16  # rows of a block that sees decays per channel from one level
 
 
 class Pieces(NamedTuple):
-    """Chunks of the tokens: queries (m, g, n, c, d), keys and erase keys (m, n, c, d), values (m, n, c, v), rates (m, n, c, 1), log decay
-    (m, n, c, 1 or d). No erase rate: nothing is erased."""
+    """Chunks of the tokens of m memories: queries (n, m, g, c, d), keys and erase keys (n, m, c, d), values (n, m, c, v), rates (n, m, c, 1),
+    log decay (n, m, c, 1 or d). Chunks come first, so that each lies in one piece. No erase rate: nothing is erased."""
 
     query: Tensor | None
     keys: Tensor
@@ -37,18 +37,18 @@ class Pieces(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """(m, n, c, ·); queries (m, g, n, c, ·)"""
+    """(n, m, c, ·); queries (n, m, g, c, ·)"""
 
     target: Tensor  # (I + A)⁻¹ a V
     erased: Tensor | None  # (I + A)⁻¹ b w e^G
     query: Tensor | None  # q e^G
     within: Tensor | None  # q kᵀ ∘ D
     keys: Tensor  # k e^{G_C − G}
-    left: Tensor | None  # e^{G_C}, (m, n, 1 or d, 1)
+    left: Tensor | None  # e^{G_C}, (n, m, 1 or d, 1)
 
 
 def inverse(pieces: Pieces) -> Tensor:
-    """``(I + A)⁻¹`` by substitution, (m, n, c, c)"""
+    """``(I + A)⁻¹`` by substitution, (n, m, c, c)"""
     system = _times(pieces.erase_rate, overlaps(pieces.at, pieces.keys, _level(pieces)))
     eye = torch.eye(system.shape[-1], dtype=system.dtype, device=system.device)
     return torch.linalg.solve_triangular(system, eye, upper=False, unitriangular=True)  # reads what is below the diagonal
@@ -62,8 +62,8 @@ def prepared(pieces: Pieces, solved: Tensor | None) -> Prepared:
     if solved is not None:
         target, erased = solved @ target, solved @ _times(b, _faded(pieces.at, level))
     if query is not None:
-        within = overlaps(query, keys.unsqueeze(1), None if level is None else level.unsqueeze(1)).tril_()
-        query = _faded(query, None if level is None else level.unsqueeze(1))
+        within = overlaps(query, keys.unsqueeze(2), None if level is None else level.unsqueeze(2)).tril_()
+        query = _faded(query, None if level is None else level.unsqueeze(2))
     if level is None:
         return Prepared(target, erased, query, within, keys, None)
     end = level[..., -1:, :]
@@ -80,12 +80,12 @@ def pulled(pieces: Pieces, solved: Tensor | None, ready: Prepared, grads: Prepar
     if level is not None:
         d_decay = _later(_like(grads.keys * ready.keys, level)) + (grads.left * ready.left).mT  # type: ignore[operator]
     if query is not None:
-        shared = None if level is None else level.unsqueeze(1)
-        d_rows, d_shared, d_fading = pulled_overlaps(query, keys.unsqueeze(1), shared, ready.within, grads.within.tril())  # type: ignore[arg-type, union-attr]
+        shared = None if level is None else level.unsqueeze(2)
+        d_rows, d_shared, d_fading = pulled_overlaps(query, keys.unsqueeze(2), shared, ready.within, grads.within.tril())  # type: ignore[arg-type, union-attr]
         d_query = d_rows + _faded(grads.query, shared)  # type: ignore[arg-type]
-        d_keys = d_keys + d_shared.sum(1)
+        d_keys = d_keys + d_shared.sum(2)
         if level is not None:
-            d_decay = d_decay + d_fading.sum(1) + _since(_like(grads.query * ready.query, level).sum(1))  # type: ignore[operator, union-attr]
+            d_decay = d_decay + d_fading.sum(2) + _since(_like(grads.query * ready.query, level).sum(2))  # type: ignore[operator, union-attr]
     if solved is not None and b is not None:
         d_target, d_faded = solved.mT @ grads.target, solved.mT @ grads.erased  # type: ignore[operator]
         d_system = (d_target @ ready.target.mT + d_faded @ ready.erased.mT).tril_(-1).neg_()  # type: ignore[union-attr]
