@@ -53,7 +53,7 @@ def accuracy_figure(records: list[dict], path: Path) -> Path:
         axes.minorticks_off()
         axes.grid(True, alpha=0.25)
     panels[0].set_ylabel("accuracy")
-    panels[1].legend(fontsize=8)
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     figure.suptitle("Which element stands first after each exchange: one layer, equal sizes")
     return _saved(figure, path)
 

@@ -87,7 +87,7 @@ def retnet(beta: float = 1.0) -> Memory:
 
 
 def gated_linear_attention(beta: float = 1.0) -> Memory:
-    """``S ← Diag(γ_t) S + k vᵀ``: GLA (Yang et al. 2023, arXiv 2312.06635), HGRN2, RWKV-6."""
+    """``S ← Diag(γ_t) S + k vᵀ``: GLA (Yang et al. 2023, arXiv 2312.06635); the state update of HGRN2 and RWKV-6."""
     return Memory(linear_attention(beta), Hebbian(), decay="channel")
 
 
@@ -122,7 +122,7 @@ def forgetting_attention(beta: float = 1.0) -> Memory:
 
 
 def delta_former(beta: float = 1.0, prediction: ReadEnergy | None = None) -> Memory:
-    """``u_t = v_t − b Σ κ₁(k_t, k_i) u_i``, read by softmax: DeltaFormer (arXiv 2505.19488; NeurIPS 2025).
+    """``u_t = a v_t − b Σ κ₁(k_t, k_i) u_i``, read by softmax: DeltaFormer (arXiv 2505.19488; NeurIPS 2025). Its paper has a = 1: ``rate=(a, b)``.
 
     κ₁ is softmax as well (k·k) unless given: ``linear_attention()``, ``relu_feed_forward()``, ``ReadEnergy(Dot(), Rounded(2), Sum())``,
     or ``ReadEnergy(Euclidean(), Exp(), Sum(), Quadratic(), β)``, which is ``exp(β(cos − 1))`` on unit keys.

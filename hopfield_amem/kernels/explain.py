@@ -116,9 +116,13 @@ def _explained_writing(memory: Memory, query: Tensor, keys: Tensor, backend: str
     scores = math.prod(torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])) * tokens**2
     if backend == "auto" and scores <= SMALL:
         return Explanation("reference", "full matrices", f"{asked}{scores:,} scores fit in cache, where full matrices are fastest")
+    if isinstance(memory.write, Ridge):
+        return Explanation("chunked", "Cholesky factors", f"{asked}one regression is solved per token, {tokens:,} of them, and read as a matrix state")
     if constant(memory):
+        return Explanation("chunked", "chunks of a matrix state", f"{asked}all is linear in the keys: {tokens:,} tokens pass through a state of constant size")
+    if memory.slope == 0:
         return Explanation(
-            "chunked", "chunks of a matrix state", f"{asked}everything is linear in the keys: {tokens:,} tokens pass through a state of constant size"
+            "chunked", "blocks of reads", f"{asked}{tokens:,} tokens are read in blocks, each from all before it; nothing is erased, so nothing is solved"
         )
     return Explanation("chunked", "blocked triangular solve", f"{asked}{tokens:,} tokens are written in blocks, each solved against all before it")
 
