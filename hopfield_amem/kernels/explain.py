@@ -116,6 +116,11 @@ def _explained_writing(memory: Memory, query: Tensor, keys: Tensor, backend: str
     scores = math.prod(torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])) * tokens**2
     if backend == "auto" and scores <= SMALL:
         return Explanation("reference", "full matrices", f"{asked}{scores:,} scores fit in cache, where full matrices are fastest")
+    return _explained_chunks(memory, asked, tokens)
+
+
+def _explained_chunks(memory: Memory, asked: str, tokens: int) -> Explanation:
+    """What writing in bounded memory is made of."""
     if isinstance(memory.write, Ridge):
         return Explanation("chunked", "Cholesky factors", f"{asked}one regression is solved per token, {tokens:,} of them, and read as a matrix state")
     if constant(memory):
