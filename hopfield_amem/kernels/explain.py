@@ -104,6 +104,8 @@ def _explained_writing(memory: Memory, query: Tensor, keys: Tensor, backend: str
             return Explanation("reference", "full matrices", "a function of this memory holds learned parameters, whose gradient only full matrices give")
         raise ValueError(f"The {backend} backend would give no gradient to the parameters inside this memory's own functions. Use backend='reference'.")
     tokens, asked = keys.shape[-2], "asked for by name; " if backend != "auto" else ""
+    if backend == "auto" and tokens == 1 and constant(memory):
+        return Explanation("recurrent", "token by token", "there is one token, and a matrix to write it into")
     if backend == "triton" or (backend == "auto" and query.device.type == "cuda"):
         try:
             return _explained_written_kernels(memory, query, f"{asked}{tokens:,} tokens")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import INTERPRETED
 
-from hopfield_amem.kernels.association.linear import definition
+from hopfield_amem.kernels.association.definitions import linear as definition
 from hopfield_amem.kernels.differentiable import differentiable
 from hopfield_amem.kernels.triton import linear_operands
 from hopfield_amem.kernels.triton.linear import linear, linear_backward

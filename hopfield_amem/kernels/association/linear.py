@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..differentiable import FAMILIES, Family
+from . import definitions
 from .chunks import BLOCK, Pieces, Prepared, inverse, prepared, pulled
 
 CHUNK = 64
@@ -161,47 +162,6 @@ def _chunks(*tensors: Tensor | None) -> Iterator[tuple]:
     return zip(*([None] * count if t is None else t.unbind() for t in tensors), strict=True)
 
 
-def definition(tensors, options) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, final state and written rows with every matrix in full, in differentiable torch."""
-    query, keys, values, write_rate, erase_rate, erase, decay, state = tensors
-    inside = torch.float32 if keys.dtype != torch.float64 else torch.float64
-    k, v = keys.to(inside), values.to(inside)
-    left, since, until, whole = _falls(k, None if decay is None else decay.to(inside))
-    s = k.new_zeros(*k.shape[:2], k.shape[-1], v.shape[-1]) if state is None else state.to(inside)
-    u = v if write_rate is None else write_rate.to(inside).unsqueeze(-1) * v
-    if erase_rate is not None:
-        w, rate = (keys if erase is None else erase).to(inside), erase_rate.to(inside).unsqueeze(-1)
-        gram = rate * _pairs(w, k, left).tril(-1)
-        unit = torch.eye(k.shape[2], dtype=inside, device=k.device)
-        u = torch.linalg.solve_triangular(gram + unit, u - rate * ((w * since) @ s), upper=False, unitriangular=True)
-    final = whole * s + (k * until).mT @ u
-    output = keys.new_empty(0)
-    if query is not None:
-        group = query.shape[1] // max(1, k.shape[1])
-        k, left, since, s, read = (t if t.ndim == 0 else t.repeat_interleave(group, 1) for t in (k, left, since, s, u))
-        q = query.to(inside)
-        output = ((q * since) @ s + _pairs(q, k, left).tril() @ read).to(query.dtype)
-    return output, final, u.to(keys.dtype)
-
-
-def _falls(keys: Tensor, decay: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """e^{x_{j+1} + … + x_i} of all pairs (…, i, j, r), e^{…} since the start and until the end (…, i, r), and over all rows (…, r, 1)."""
-    if decay is None:
-        one = keys.new_ones(())
-        return one, one, one, one
-    rows = decay.shape[2]
-    below = torch.ones(rows, rows, dtype=torch.bool, device=decay.device).tril(-1).unsqueeze(-1)
-    left = torch.where(below, decay.unsqueeze(3), 0.0).cumsum(2).exp()  # sums of one sign: no difference to cancel
-    return left, decay.cumsum(2).exp(), left[:, :, -1] if rows else decay, decay.sum(2).exp().unsqueeze(-1)
-
-
-def _pairs(rows: Tensor, columns: Tensor, left: Tensor) -> Tensor:
-    """Σ_c rows_ic columns_jc left_ijc: (…, i, j)"""
-    if left.ndim == 0 or left.shape[-1] == 1:
-        return rows @ columns.mT * (left if left.ndim == 0 else left.squeeze(-1))
-    return torch.einsum("bhic,bhjc,bhijc->bhij", rows, columns, left)
-
-
 @torch.library.custom_op("hopfield_amem::linear", mutates_args=())
 def linear(
     query: Tensor | None, keys: Tensor, values: Tensor, write_rate: Tensor | None, erase_rate: Tensor | None, erase: Tensor | None,
@@ -245,4 +205,4 @@ def _backward(cotangents, tensors, results, _, __):
     return tuple(None if t is None else g for t, g in zip(tensors, grads, strict=True))
 
 
-FAMILIES["linear"] = Family(3, lambda tensors, _: linear(*tensors), _backward, definition)
+FAMILIES["linear"] = Family(3, lambda tensors, _: linear(*tensors), _backward, definitions.linear)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ...energies.registry import named
 from ..differentiable import FAMILIES, Family
-from . import growing
+from . import definitions, growing
 from .growing import Slots
-from .reference import solve
-from .weights import weighed
 
 
 @torch.library.custom_op("hopfield_amem::written", mutates_args=())
@@ -85,40 +81,6 @@ def _(d_output, query, keys, held, level, presence, beta, rule, divides):
     return [query.new_empty(0) if t is None else t.new_empty(t.shape) for t in (query, keys, held, level, None, beta)]
 
 
-def defined_written(tensors, options) -> tuple[Tensor]:
-    """``u = (I + b P)⁻¹ (a v − b P_c u_c)`` with every matrix in full, in differentiable torch."""
-    exact = torch.promote_types(tensors[2].dtype, torch.float32)
-    erase, keys, values, write_rate, erase_rate, cached, _, presence, beta = (_exact(t, exact) for t in tensors)
-    weights = _weights(erase, keys, tensors[6], presence, beta, options, True)
-    old = 0 if cached is None else cached.shape[2]
-    target = values if write_rate is None else write_rate.unsqueeze(-1) * values
-    known = torch.zeros_like(target) if cached is None else weights[..., :old] @ cached
-    rate = torch.ones_like(target[..., :1]) if erase_rate is None else erase_rate.unsqueeze(-1)
-    return (solve(rate * weights[..., old:], target - rate * known).to(tensors[2].dtype),)
-
-
-def defined_recalled(tensors, options) -> tuple[Tensor]:
-    """``recalled`` with every matrix in full, in differentiable torch."""
-    query, keys, held, level, presence, beta = tensors
-    group = query.shape[1] // max(1, keys.shape[1])
-    keys, held, level, presence = (t if t is None or group == 1 else t.repeat_interleave(group, 1) for t in (keys, held, level, presence))
-    return (_weights(query, keys, level, presence, beta, options, False) @ held,)
-
-
-def _weights(x, keys, level, presence, beta, options, strict: bool) -> Tensor:
-    rule, divides = options
-    rows, slots = x.shape[2], keys.shape[2]
-    ago = torch.arange(slots - rows, slots, device=x.device).unsqueeze(-1) - torch.arange(slots, device=x.device)
-    seen = ago > 0 if strict else ago >= 0
-    seen = seen if presence is None else seen & presence.unsqueeze(-2)
-    fall = None if level is None else level[..., slots - rows :].unsqueeze(-1) - level.unsqueeze(-2)
-    return weighed(named(rule), divides, beta[..., None, None] * named(rule).similarity(x, keys), seen, fall)
-
-
-def _exact(tensor: Tensor | None, dtype: torch.dtype) -> Any:
-    return tensor if tensor is None or tensor.dtype == torch.bool else tensor.to(dtype)
-
-
 def _flat(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.flatten(0, 1)
 
@@ -152,5 +114,5 @@ def _pulled(operator):
     return backward
 
 
-FAMILIES["written"] = Family(1, lambda tensors, options: (written(*tensors, *options),), _pulled(written_backward), defined_written)
-FAMILIES["recalled"] = Family(1, lambda tensors, options: (recalled(*tensors, *options),), _pulled(recalled_backward), defined_recalled)
+FAMILIES["written"] = Family(1, lambda tensors, options: (written(*tensors, *options),), _pulled(written_backward), definitions.written)
+FAMILIES["recalled"] = Family(1, lambda tensors, options: (recalled(*tensors, *options),), _pulled(recalled_backward), definitions.recalled)

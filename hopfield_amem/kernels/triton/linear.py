@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..association.linear import definition
+from ..association import definitions
 from ..differentiable import FAMILIES, Family
 from . import linear_launch
 from .linear_operands import Linear
@@ -64,4 +64,4 @@ def _backward(cotangents, tensors, results, options, wanted):
     return linear_backward(*cotangents, *tensors, results[2], results[3])
 
 
-FAMILIES["triton linear"] = Family(3, _forward, _backward, definition)
+FAMILIES["triton linear"] = Family(3, _forward, _backward, definitions.linear)

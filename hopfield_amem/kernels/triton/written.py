@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...energies import Simplex
-from ..association.operators import defined_written
+from ..association import definitions
 from ..compiler import compiled
 from ..compiler.analysis import SUM
 from ..differentiable import FAMILIES, Family
@@ -79,4 +79,4 @@ def _like(tensor: Tensor | None, grad: Tensor | None) -> Tensor:
     return grad.to(tensor.dtype).reshape(tensor.shape).contiguous()
 
 
-FAMILIES["triton written"] = Family(1, _forward, _backward, defined_written)
+FAMILIES["triton written"] = Family(1, _forward, _backward, definitions.written)
