@@ -20,6 +20,7 @@ from hopfield_amem.kernels.association.tokens import constant
 
 COMMAND = "python benchmarks/state_tracking.py"
 UNTRAINED = {"construct": tracking_construction, "errors": tracking_errors, "store": tracking_store}
+CHOSEN = "One seed. Learning rate and embedding scale were chosen by hand on DeltaFormer, linear, and given to every model."
 TITLES = {
     "construct": "Weights by hand: exchanges tracked without training",
     "errors": "Error of what is written, against float64 (512 tokens, 64 dimensions, Gaussian keys, rate 1; raw as in k·k/√d)",
@@ -99,7 +100,7 @@ def page(trained: dict[str, list[dict]], untrained: dict[str, dict]) -> str:
         parts.append(f"## {TITLES[name]}\n\n{UNTRAINED[name].table(result['rows'])}\n\n`{COMMAND} {name}`. {_machine(result['environment'])}\n")
     for name, records in trained.items():
         seconds = sum(record["seconds"] for record in records)
-        taken = f"`{COMMAND} {name}`: {len(records)} runs, {seconds:.0f} core seconds. {_machine(records[0]['environment'])}"
+        taken = f"`{COMMAND} {name}`: {len(records)} runs, {seconds:.0f} core seconds. {_machine(records[0]['environment'])} {CHOSEN}"
         parts.append(f"## {TITLES.get(name, name)}\n\n{_table(name, records)}\n\n{taken}\n")
     return "\n".join(parts)
 
