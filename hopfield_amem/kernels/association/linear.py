@@ -43,7 +43,7 @@ class Sequence(NamedTuple):
     def segments(self) -> list[slice]:
         """Ranges of tokens that are prepared together."""
         step = max(1, SEGMENT // max(1, self.heads * self.chunk)) * self.chunk
-        return [slice(i, i + step) for i in range(0, self.keys.shape[2], step)]
+        return [slice(i, i + step) for i in range(0, self.keys.shape[2] if self.heads else 0, step)]
 
     def cut(self, part: slice) -> Pieces:
         """A range of tokens in whole chunks, with zeros behind the end."""
