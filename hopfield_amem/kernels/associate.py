@@ -38,7 +38,8 @@ def associate(
         u_t = a_t v_t − b_t Σ_{j<t} κ₁(w_t, k_j) u_j          written (Delta; Hebbian: u_t = a_t v_t)
         o_t = Σ_{j≤t} κ₂(q_t, k_j) u_j                        read
 
-    With a = b, w = k and κ₁ = κ₂ the write is one gradient step of rate b on ``memory.write``; otherwise it is the step of no energy.
+    With a = b, w = k and κ₁ = κ₂ a kernel, the write is one gradient step of rate b on ``memory.write``; with other erase keys or another κ₁ it is
+    the step of no energy.
     ``Ridge`` writes the exact minimiser over all tokens instead, and a loss of your own ``u_t = b_t signal(ŷ_t, v_t)``, token by token.
 
     Args:
