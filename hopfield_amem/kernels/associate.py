@@ -47,7 +47,7 @@ def associate(
         query: q, (..., t, d).
         keys: k, (..., t, d). Leading dimensions broadcast: queries (batch, heads, group, t, d) share keys (batch, heads, 1, t, d).
         values: v, (..., t, v).
-        rate: b = a, a number or broadcastable to (..., t), or a pair (a, b): how much is written and how much erased. None: 1. Of ``Ridge``: weights of the pairs.
+        rate: b = a, a number or broadcastable to (..., t), or a pair (a, b): how much is written, how much erased. None: 1. Weights of pairs for ``Ridge``.
         decay: γ in [0, 1], (..., t); or (..., t, d) where ``memory.decay`` is "channel". Applied before a token is written. None: nothing fades,
             which a memory that says ``decay=`` refuses.
         erase: w, (..., t, d), where the memory erases; None: at the keys.
