@@ -20,7 +20,7 @@ from hopfield_amem.kernels.association.tokens import constant
 
 COMMAND = "python benchmarks/state_tracking.py"
 UNTRAINED = {"construct": tracking_construction, "errors": tracking_errors, "store": tracking_store}
-CHOSEN = "One seed. Learning rate and embedding scale were chosen by hand on DeltaFormer, linear, and given to every model."
+CHOSEN = "One seed. Learning rate and embedding scale were chosen by hand on a few of the models (swaps: DeltaFormer, linear) and given to every one."
 TITLES = {
     "construct": "Weights by hand: exchanges tracked without training",
     "errors": "Error of what is written, against float64 (512 tokens, 64 dimensions, Gaussian keys, rate 1; raw as in k·k/√d)",
