@@ -70,7 +70,7 @@ def recall_figure(records: list[dict], path: Path) -> Path:
         axes.set(title=f"{pairs} pairs", xlabel="numbers in the state", xscale="log", ylim=(0, 1.03))
         axes.grid(True, alpha=0.25)
     panels[0][0].set_ylabel("accuracy, trained")
-    panels[0][-1].legend(fontsize=7)
+    figure.legend(*panels[0][-1].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     return _saved(figure, path)
 
 
