@@ -88,8 +88,8 @@ def _amount(rate: Tensor | float | None, query: Tensor) -> Tensor | None:
 def _side_by_side(memory: Memory, bounds: Tensor, given: dict[str, Tensor | None], rates: tuple) -> tuple[dict[str, Tensor | None], tuple]:
     """Packed sequences with a dimension of their own, in front; what is behind the end of one is not present."""
     dims = given["query"].ndim  # type: ignore[union-attr]
-    flat = {"presence"} | ({"decay"} if memory.decay != "channel" else set())
-    laid = {name: packed(bounds, dims - (name in flat), tensor, -1 if name in flat else -2) for name, tensor in given.items()}
+    numbers = door.one_number(memory)
+    laid = {name: packed(bounds, dims - (name in numbers), tensor, -1 if name in numbers else -2) for name, tensor in given.items()}
     inside = places(bounds)[1]
     inside = inside.view(inside.shape[0], *[1] * (dims - 2), inside.shape[1])
     laid["presence"] = inside if laid["presence"] is None else inside & laid["presence"]

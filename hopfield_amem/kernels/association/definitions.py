@@ -22,9 +22,7 @@ def linear(tensors, _) -> tuple[Tensor, Tensor, Tensor]:
     u = v if write_rate is None else write_rate.to(inside).unsqueeze(-1) * v
     if erase_rate is not None:
         w, rate = (keys if erase is None else erase).to(inside), erase_rate.to(inside).unsqueeze(-1)
-        gram = rate * _pairs(w, k, left).tril(-1)
-        unit = torch.eye(k.shape[2], dtype=inside, device=k.device)
-        u = torch.linalg.solve_triangular(gram + unit, u - rate * ((w * since) @ s), upper=False, unitriangular=True)
+        u = solve(rate * _pairs(w, k, left), u - rate * ((w * since) @ s))
     final = whole * s + (k * until).mT @ u
     output = keys.new_empty(0)
     if query is not None:

@@ -51,10 +51,15 @@ def check(memory: Memory, given: dict[str, Tensor | None], rates: tuple, state: 
     _leading(memory, given, rates, state)
 
 
+def one_number(memory: Memory) -> set[str]:
+    """Names of what has one number per token, (..., t); everything else has rows, (..., t, ·)."""
+    return {"presence"} if memory.decay == "channel" else {"presence", "decay"}
+
+
 def _leading(memory: Memory, given: dict[str, Tensor | None], rates: tuple, state: State | None) -> None:
     """Raise ValueError when leading dimensions do not broadcast."""
-    flat = {"presence"} | (set() if memory.decay == "channel" else {"decay"})
-    shapes = {name: t.shape[: -1 if name in flat else -2] for name, t in given.items() if t is not None}
+    numbers = one_number(memory)
+    shapes = {name: t.shape[: -1 if name in numbers else -2] for name, t in given.items() if t is not None}
     shapes |= {f"rate {name}": rate.shape[:-1] for name, rate in zip("ab", rates, strict=False) if rate is not None}
     if state is not None:
         shapes |= {f"state.{name}": t.shape[: -1 if name in ("level", "presence") else -2] for name, t in state._asdict().items() if t is not None}

@@ -67,8 +67,7 @@ class Slots:
         return self.keys[:, :, :end], seen, [] if self.level is None else [self.level[:, first:end], self.level[:, :end]]
 
     def _weighed(self, seen: Tensor, x: Tensor, keys: Tensor, beta: Tensor, *levels: Tensor) -> Tensor:
-        fall = (levels[0].unsqueeze(-1) - levels[1].unsqueeze(-2)).unsqueeze(1) if levels else None
-        return weighed(self.factors, self.divides, beta[..., None, None] * self.factors.similarity(x, keys), seen, fall)
+        return weighed(self.factors, self.divides, beta[..., None, None] * self.factors.similarity(x, keys), seen, _fall(*levels) if levels else None)
 
     @property
     def _softmax(self) -> bool:
@@ -79,7 +78,7 @@ class Slots:
         """Softmax in place: a block of weights is large."""
         weights = torch.matmul(self.beta[..., None, None] * x, keys.mT)
         if levels:
-            weights = weights.add_((levels[0].unsqueeze(-1) - levels[1].unsqueeze(-2)).unsqueeze(1).to(weights.dtype))
+            weights = weights.add_(_fall(*levels).to(weights.dtype))
         weights = weights.masked_fill_(~seen, -math.inf)
         null = has_null_slot(self.factors.scaling)
         top = weights.amax(-1, keepdim=True)
@@ -87,6 +86,11 @@ class Slots:
         weights = weights.sub_(top).exp_()
         total = weights.sum(-1, keepdim=True)
         return weights.div_(total.add_(torch.exp(-top)) if null else total.masked_fill_(total == 0, 1.0))
+
+
+def _fall(here: Tensor, there: Tensor) -> Tensor:
+    """``G_i − G_j``, (m, 1, rows, end)"""
+    return (here.unsqueeze(-1) - there.unsqueeze(-2)).unsqueeze(1)
 
 
 def blocks(members: int, groups: int, first: int, tokens: int) -> Iterator[tuple[slice, slice]]:
