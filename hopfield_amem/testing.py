@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .energies import Dot, Free, Hypercube, Log, Manhattan, Quadratic, ReadEnergy, Sphere
-from .kernels import engine, retrieve
+from .kernels import Gates, engine, retrieve
 
 
 class LawBroken(AssertionError):
@@ -234,7 +234,7 @@ def _backends_agree_in_output_and_gradient(case: _Case) -> None:
     def run(backend: str) -> list[Tensor]:
         tensors = [t.clone().requires_grad_() for t in (case.query, case.keys, case.values, case.presence)]
         output = retrieve(case.energy, *tensors[:3], presence=tensors[3], backend=backend)
-        energy = engine(case.energy, tensors[0], tensors[1], presence=tensors[3], backend=backend).energy(tensors[0])
+        energy = engine(case.energy, tensors[0], tensors[1], Gates(tensors[3]), backend=backend).energy(tensors[0])
         total = (output * torch.linspace(1, 2, output.numel(), dtype=torch.float64).view_as(output)).sum() + energy[energy.isfinite()].sum()
         return [output, energy, *torch.autograd.grad(total, tensors)]
 

@@ -98,7 +98,7 @@ BAD = {
     "step size": (lambda: GradientDescent(step_size=0), ValueError, "positive"),
     "tolerance": (lambda: FixedPoint(tolerance=-1), ValueError, "tolerance"),
     "gradient mode": (lambda: FixedPoint(gradient="magic"), ValueError, "recompute"),
-    "layer without slots": (lambda: HopfieldLookup(LSE, 0, 4), ValueError, "must be positive"),
+    "layer without slots": (lambda: HopfieldLookup(4, 0, LSE), ValueError, "must be positive"),
 }  # fmt: skip
 
 

@@ -113,11 +113,11 @@ def test_storing_in_a_layer_checks_its_pairs(qkv):
     with pytest.raises(ValueError, match=r"patterns \(n, d\)"):
         HopfieldLookup.store(presets.distance(), keys[0])
     with pytest.raises(ValueError, match="beta is a number"):
-        HopfieldLookup(presets.distance().at(torch.tensor([1.0, 2.0])), 5, 4)
+        HopfieldLookup(4, 5, presets.distance().at(torch.tensor([1.0, 2.0])))
     with pytest.raises(ValueError, match="beta is a number"):
         check_energy(presets.distance().at(torch.tensor(1.0)))
-    assert HopfieldLookup(presets.distance(), 5, 4, 3)(torch.zeros(0, 4)).shape == (0, 3)
-    assert HopfieldLookup(presets.distance(), 5, 64).half().energy_of((50 * torch.randn(2, 64)).half()).isfinite().all()
+    assert HopfieldLookup(4, 5, presets.distance(), values=3)(torch.zeros(0, 4)).shape == (0, 3)
+    assert HopfieldLookup(64, 5, presets.distance()).half().energy((50 * torch.randn(2, 64)).half()).isfinite().all()
 
 
 def test_distances_refuse_falling_separations():

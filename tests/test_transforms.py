@@ -90,7 +90,7 @@ def test_compile_fullgraph_of_a_threshold_and_of_attention_as_a_fixed_point():
     truth = torch.autograd.grad(retrieve(presets.entmax(), query, keys, values).square().sum(), query)
     torch.testing.assert_close(mine, truth)
 
-    layer = HopfieldLookup(presets.distance(), slots=9, dim=4, values=3).double()
+    layer = HopfieldLookup(4, 9, presets.distance(), values=3).double()
     torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(query), layer(query))
 
     settle = torch.compile(lambda q, k: FixedPoint(steps=3, tolerance=0.0)(softmax, q, k).state, fullgraph=True, backend="aot_eager")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..energies import Dot, Euclidean, Exp, Free, Log, Quadratic, ReadEnergy, Simplex, Tsallis
-from ..kernels import nearest
+from ..kernels import Gates, nearest
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,25 @@ class Descended:
 
 
 @torch.no_grad()
-def certify(energy: ReadEnergy | Callable, state: Tensor, keys: Tensor, presence: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def certify(energy: ReadEnergy | Callable, state: Tensor, keys: Tensor, gates: Gates) -> tuple[Tensor | None, Tensor | None]:
     """Margin and retrieval-error bound of every state, None where the theory gives none."""
     if not isinstance(energy, ReadEnergy) or keys.shape[-2] == 0:
         return None, None
-    top, _ = nearest(energy, state, keys, presence=presence, count=2)
+    top, _ = nearest(energy, state, keys, presence=gates.presence, causal=gates.reach or False, count=2)
     margin = top[..., 0] - top[..., 1] if top.shape[-1] > 1 else torch.full_like(top[..., 0], math.inf)
     margin = torch.where(top[..., 0] == -math.inf, math.nan, torch.where(margin.isnan(), math.inf, margin))
-    return margin, _bound(energy, margin, keys, presence)
+    return margin, _bound(energy, margin, keys, gates)
 
 
-def _bound(energy: ReadEnergy, margin: Tensor, keys: Tensor, presence: Tensor | None) -> Tensor | None:
+def _bound(energy: ReadEnergy, margin: Tensor, keys: Tensor, gates: Gates) -> Tensor | None:
     averages = (isinstance(energy.similarity, Dot) and isinstance(energy.confinement, Quadratic)) or (
         isinstance(energy.similarity, Euclidean) and isinstance(energy.confinement, Free)
     )
-    if not averages or not energy.scaling.normalised(energy.separation):
+    if not averages or not energy.scaling.normalised(energy.separation) or gates.bias is not None:
         return None
     origin = energy.similarity.origin(keys)
     radius = (keys if origin is None else keys - origin).norm(dim=-1).amax(-1, keepdim=True)
+    presence = gates.presence
     if presence is not None and presence.is_floating_point() and bool(((presence > 0) & (presence < 1)).any()):
         return (2 * radius).expand(margin.shape)  # a faded slot may lose to a further one
     gap = energy.inverse_temperature(1, margin) * margin

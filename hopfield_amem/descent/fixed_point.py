@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from ..energies import Dot, Euclidean, Free, Quadratic, ReadEnergy, checks
-from ..kernels import full_precision
-from .certificate import Descended
 from .implicit import SOLVER_STEPS, conjugate_gradients, neumann
-from .loop import Landscape, check_options, descend
+from .loop import Descent, Landscape, Path, check_options, descend
 
 
 @dataclass(frozen=True)
-class FixedPoint:
+class FixedPoint(Descent):
     """``x ← argmin_x C(x) − Σ_μ p_μ S(x, ξ_μ)`` until ``‖Δx‖ ≤ tolerance · ‖x‖``, each query on its own.
 
     Majorization–minimization (CCCP: Yuille & Rangarajan 2003; Ramsauer et al. 2020, Theorem 1): the energy never rises
@@ -43,27 +41,21 @@ class FixedPoint:
         if self.gradient not in ("recompute", "implicit"):
             raise ValueError(f"gradient must be 'recompute' or 'implicit', got {self.gradient!r}.")
 
-    def __call__(self, energy: ReadEnergy, state: Tensor, keys: Tensor, *, presence: Tensor | None = None, backend: str = "auto") -> Descended:
-        """Descend from ``state`` (..., q, d) among ``keys`` (..., n, d).
-
-        Raises:
-            ValueError, TypeError: inputs that do not fit, an energy without closed-form step or unbounded below.
-        """
-        if not isinstance(energy, ReadEnergy):
-            raise TypeError(f"FixedPoint needs a ReadEnergy, got {type(energy).__name__}. Any differentiable function descends with GradientDescent or Flow.")
-        checks.step(energy)
-        landscape = Landscape(energy, state, keys, presence, backend)
+    def run(self, landscape: Landscape) -> Path:
+        if not isinstance(landscape.spec, ReadEnergy):
+            raise TypeError(
+                f"FixedPoint needs a ReadEnergy, got {type(landscape.spec).__name__}. Any differentiable function descends with GradientDescent or Flow."
+            )
+        checks.step(landscape.spec)
         if self.steps > 1:
-            checks.bounded(energy, landscape.keys, presence)
+            checks.bounded(landscape.spec, landscape.keys, landscape.gates.presence)
         assert landscape.engine is not None
-        settle = landscape.engine.settle
-        with full_precision(state):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "recompute"):
-                state, taken, residual, path = descend(landscape, settle, self.steps, self.tolerance, self.record)
-            if self.gradient == "implicit" and torch.is_grad_enabled():
-                _warn_unconverged(residual, max(self.tolerance, 1e-3))
-                state = _attach(landscape, state)
-            return landscape.descended(state, taken, residual, self.tolerance, path)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "recompute"):
+            path = descend(landscape, landscape.engine.settle, self.steps, self.tolerance, self.record)
+        if self.gradient == "implicit" and torch.is_grad_enabled():
+            _warn_unconverged(path.residual, max(self.tolerance, 1e-3))
+            path = path._replace(state=_attach(landscape, path.state))
+        return path
 
 
 def _attach(landscape: Landscape, state: Tensor) -> Tensor:

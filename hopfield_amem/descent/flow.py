@@ -8,13 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..energies import ReadEnergy, checks
-from ..kernels import full_precision
-from .certificate import Descended
-from .loop import Energy, Landscape
+from .loop import Descent, Landscape, Path
 
 
 @dataclass(frozen=True)
-class Flow:
+class Flow(Descent):
     """``dx/dt = −∇E(x)``, kept on the confinement's tangent, from t = 0 to ``time``.
 
     Args:
@@ -39,27 +37,20 @@ class Flow:
         if isinstance(self.options, dict):
             object.__setattr__(self, "options", tuple(self.options.items()))
 
-    def __call__(self, energy: Energy, state: Tensor, keys: Tensor, *, presence: Tensor | None = None, backend: str = "auto") -> Descended:
-        """Descend from ``state`` (..., q, d) among ``keys`` (..., n, d), or whatever memories the energy function takes.
-
-        Raises:
-            ValueError, TypeError: inputs that do not fit, an energy that is unbounded below, a method torchdiffeq does not know, or
-                an adaptive method whose steps collapse (by default after 2000) because the energy's gradient jumps.
-        """
-        landscape = Landscape(energy, state, keys, presence, backend)
-        if isinstance(energy, ReadEnergy):
-            checks.bounded(energy, landscape.keys, presence)
-        with full_precision(state):
-            field = _Field(landscape)
-            options = dict(self.options or ())
-            points = int(options.pop("points", 0))  # type: ignore[call-overload]
-            times = torch.linspace(0, self.time, max(2, points), dtype=landscape.start.dtype, device=state.device)
-            path = self._integrate(field, times, options, landscape)
-            last = landscape.project(path[-1])
-            with torch.no_grad():
-                residual = field(times[-1], last).norm(dim=-1) / last.norm(dim=-1).clamp_min(torch.finfo(last.dtype).tiny)
-            steps = torch.full(last.shape[:-1], field.evaluations, device=last.device)
-            return landscape.descended(last, steps, residual, self.tolerance, list(path.detach()) if points else [])
+    def run(self, landscape: Landscape) -> Path:
+        """Raises ValueError for a method torchdiffeq does not know, or an adaptive one whose steps collapse because the energy's gradient jumps."""
+        if isinstance(landscape.spec, ReadEnergy):
+            checks.bounded(landscape.spec, landscape.keys, landscape.gates.presence)
+        field = _Field(landscape)
+        options = dict(self.options or ())
+        points = int(options.pop("points", 0))  # type: ignore[call-overload]
+        times = torch.linspace(0, self.time, max(2, points), dtype=landscape.start.dtype, device=landscape.start.device)
+        path = self._integrate(field, times, options, landscape)
+        last = landscape.project(path[-1])
+        with torch.no_grad():
+            residual = field(times[-1], last).norm(dim=-1) / last.norm(dim=-1).clamp_min(torch.finfo(last.dtype).tiny)
+        steps = torch.full(last.shape[:-1], field.evaluations, device=last.device)
+        return Path(last, steps, residual, list(path.detach()) if points else [])
 
     def _integrate(self, field: _Field, times: Tensor, options: dict, landscape: Landscape) -> Tensor:
         import torchdiffeq
@@ -72,7 +63,7 @@ class Flow:
         if SOLVERS[self.method].__mro__[1].__name__ != "FixedGridODESolver":
             solver_options = {"norm": _worst_query, "max_num_steps": 2000} | solver_options
         if adjoint:
-            moving = [landscape.keys, landscape.presence, getattr(landscape.spec, "beta", None)]
+            moving = [landscape.keys, landscape.gates.presence, getattr(landscape.spec, "beta", None)]
             moving += list(landscape.spec.parameters()) if isinstance(landscape.spec, nn.Module) else []
             params = tuple(p for p in moving if isinstance(p, Tensor) and p.requires_grad)
             _refuse_hidden_parameters(landscape)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy, checks
 from ..energies.truth import settled
-from ..kernels import Bounded, Reference, computation, engine
+from ..kernels import Bounded, Gates, Reference, computation, engine, full_precision, gated
 from .certificate import Descended, certify
 from .implicit import looked_at
 
@@ -19,25 +20,25 @@ Energy = ReadEnergy | Callable[[Tensor, Tensor], Tensor]
 class Landscape:
     """An energy over one memory: its value and gradient at states, whatever kind of energy it is."""
 
-    def __init__(self, energy: Energy, state: Tensor, keys: Tensor, presence: Tensor | None, backend: str = "auto"):
+    def __init__(self, energy: Energy, state: Tensor, keys: Tensor, gates: Gates, backend: str = "auto"):
         self.spec = energy
         self.given: dict[str, Tensor | None] = {"query": state, "keys": keys}
         if isinstance(energy, ReadEnergy):
-            checks.inputs(energy, state, keys, None, presence)
-        elif presence is not None:
-            raise ValueError("presence belongs to a ReadEnergy; an energy given as a function must handle its own masks.")
+            checks.inputs(energy, state, keys, None, gates.presence, gates.bias)
+        elif not gates.open:
+            raise ValueError("presence, bias and causality belong to a ReadEnergy; an energy given as a function must handle its own masks.")
         self.dtype, (state, keys) = computation(state, keys)
         shapes = [state.shape[:-2], keys.shape[:-2]] if isinstance(energy, ReadEnergy) else [state.shape[:-2]]
         self.start = state.expand(*torch.broadcast_shapes(*shapes), *state.shape[-2:])
-        self.keys, self.presence, self.backend = keys, presence, backend
-        self.engine = engine(energy, self.start, keys, presence=presence, backend=backend) if isinstance(energy, ReadEnergy) else None
+        self.keys, self.gates, self.backend = keys, gates, backend
+        self.engine = engine(energy, self.start, keys, gates, backend=backend) if isinstance(energy, ReadEnergy) else None
 
     def detached(self) -> Reference | Bounded:
         """The engine of the same memory as constants."""
-        spec, presence = self.spec, self.presence
+        spec = self.spec
         assert isinstance(spec, ReadEnergy)
         spec = spec.at(spec.beta.detach()) if isinstance(spec.beta, Tensor) else spec
-        return engine(spec, self.start, self.keys.detach(), presence=None if presence is None else presence.detach(), backend=self.backend)
+        return engine(spec, self.start, self.keys.detach(), self.gates.detached(), backend=self.backend)
 
     def energy(self, state: Tensor) -> Tensor:
         """E of every query, (..., q, d) -> (..., q)"""
@@ -58,22 +59,57 @@ class Landscape:
     def project(self, state: Tensor) -> Tensor:
         return self.spec.confinement.project(state) if isinstance(self.spec, ReadEnergy) else state
 
-    def descended(self, state: Tensor, steps: Tensor, residual: Tensor, tolerance: float, record: list[Tensor]) -> Descended:
+    def descended(self, path: Path, tolerance: float) -> Descended:
         """The state with its certificate, in the dtype the caller gave."""
-        checks.contents(self.spec, self.given, state)
+        checks.contents(self.spec, self.given, path.state)
         with torch.no_grad():
-            energy = self.energy(state)
-            margin, bound = certify(self.spec, state, self.keys, self.presence)
-            trajectory = torch.stack(record).to(self.dtype) if record else None
-            energies = torch.stack([self.energy(x) for x in record]) if record else None
-        return Descended(state.to(self.dtype), energy, steps, residual, residual <= tolerance, margin, bound, trajectory, energies)
+            energy = self.energy(path.state)
+            margin, bound = certify(self.spec, path.state, self.keys, self.gates)
+            trajectory = torch.stack(path.record).to(self.dtype) if path.record else None
+            energies = torch.stack([self.energy(x) for x in path.record]) if path.record else None
+        return Descended(path.state.to(self.dtype), energy, path.steps, path.residual, path.residual <= tolerance, margin, bound, trajectory, energies)
 
 
-def descend(landscape: Landscape, step: Callable[[Tensor], Tensor], steps: int, tolerance: float, record: bool) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """Repeat a step until every query has come to rest. A query at rest no longer moves, whatever its neighbours do.
+class Path(NamedTuple):
+    """Where a descent came: the state, per query the steps taken and the residual of the last one, and the recorded states."""
 
-    Returns the state, and per query the steps taken and the residual of the last one; and the recorded states.
-    """
+    state: Tensor
+    steps: Tensor
+    residual: Tensor
+    record: list[Tensor]
+
+
+class Descent:
+    """Base of all descents. A subclass says how it runs down a landscape; the door and the certificate are shared."""
+
+    tolerance: float
+
+    def run(self, landscape: Landscape) -> Path:
+        """From ``landscape.start`` downhill."""
+        raise NotImplementedError
+
+    def __call__(
+        self, energy: Energy, state: Tensor, keys: Tensor, *, presence: Tensor | None = None, bias: Tensor | None = None, causal: bool | int = False,
+        backend: str = "auto",
+    ) -> Descended:  # fmt: skip
+        """Descend from ``state`` (..., q, d) among ``keys`` (..., n, d), or whatever memories the energy function takes. Options as in ``retrieve``.
+
+        Raises:
+            ValueError, TypeError: inputs that do not fit, an energy that is unbounded below or that this descent cannot follow.
+        """
+        landscape = Landscape(energy, state, keys, gated(presence, bias, causal, 0.0, state.device), backend)
+        with full_precision(state):
+            return landscape.descended(self.run(landscape), self.tolerance)
+
+    def state(self, energy: Energy, state: Tensor, keys: Tensor, gates: Gates) -> Tensor:
+        """Where the descent ends, without certificate, for a read that goes on from there."""
+        landscape = Landscape(energy, state, keys, gates)
+        with full_precision(state):
+            return self.run(landscape).state.to(landscape.dtype)
+
+
+def descend(landscape: Landscape, step: Callable[[Tensor], Tensor], steps: int, tolerance: float, record: bool) -> Path:
+    """Repeat a step until every query has come to rest. A query at rest no longer moves, whatever its neighbours do."""
     state = landscape.start
     taken = torch.zeros(state.shape[:-1], dtype=torch.long, device=state.device)
     residual = torch.full(state.shape[:-1], float("inf"), dtype=state.dtype, device=state.device)
@@ -90,7 +126,7 @@ def descend(landscape: Landscape, step: Callable[[Tensor], Tensor], steps: int, 
         state = torch.where(moving.unsqueeze(-1), moved, state)
         if record:
             path.append(state.detach())
-    return state, taken, residual, path
+    return Path(state, taken, residual, path)
 
 
 def check_options(steps: int, tolerance: float) -> None:

@@ -4,12 +4,13 @@ from .associate import associate
 from .association.tokens import MatrixState, RidgeState, SlotState, State
 from .bounded import Bounded
 from .explain import Explanation, explain
+from .gates import Gates, gated
 from .nearest import nearest
 from .reference import Reference
 from .retrieve import computation, engine, full_precision, retrieve
 from .streaming import Streamed
 
 __all__ = [
-    "Bounded", "Explanation", "MatrixState", "Reference", "RidgeState", "SlotState", "State", "Streamed", "associate", "computation", "engine", "explain",
-    "full_precision", "nearest", "retrieve",
+    "Bounded", "Explanation", "Gates", "MatrixState", "Reference", "RidgeState", "SlotState", "State", "Streamed", "associate", "computation", "engine",
+    "explain", "full_precision", "gated", "nearest", "retrieve",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,16 @@ class Gates:
     seed: Tensor | None = None  # int64, on the device; decides what dropout keeps
     offset: int = 0
     level: Tensor | None = None  # (..., n), cumulative logarithms of decay
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing stands between queries and slots."""
+        return self.presence is None and self.bias is None and self.level is None and not self.reach and not self.dropout
+
+    def detached(self) -> Gates:
+        """The same gates as constants."""
+        presence, bias = (None if gate is None else gate.detach() for gate in (self.presence, self.bias))
+        return replace(self, presence=presence, bias=bias)
 
     @property
     def aligned(self) -> bool:
@@ -59,6 +69,20 @@ class Gates:
         device = self.seed.device
         members = torch.arange(lead.numel(), device=device).reshape(*lead, 1, 1)
         return kept(self.seed, members, torch.arange(queries, device=device).unsqueeze(-1), torch.arange(slots, device=device), self.dropout).to(dtype)
+
+
+def gated(presence: Tensor | None, bias: Tensor | None, causal: bool | int, dropout: float, device: torch.device) -> Gates:
+    """The options of a read, checked, as one object; dropout draws its seed here."""
+    if isinstance(causal, bool):
+        reach = EVERYTHING if causal else 0
+    elif isinstance(causal, int) and 1 <= causal <= EVERYTHING:
+        reach = causal
+    else:
+        raise ValueError(f"causal is True, False, or the number of latest slots a query sees (at least 1), got {causal!r}.")
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout is the probability in [0, 1) with which a weight is dropped, got {dropout!r}.")
+    seed = torch.randint(2**62, (), device=device) if dropout else None
+    return Gates(presence, bias, reach, float(dropout), seed)
 
 
 def kept(seed: Tensor, member: Tensor, query: Tensor, slot: Tensor, rate: float) -> Tensor:

@@ -11,7 +11,7 @@ from ..energies import Memory, ReadEnergy, checks
 from .bounded import Bounded
 from .chunked import Chunked
 from .explain import explain
-from .gates import EVERYTHING, Gates
+from .gates import Gates, gated
 from .reference import Reference
 
 
@@ -72,26 +72,10 @@ def retrieve(
     return result
 
 
-def engine(
-    energy: ReadEnergy, query: Tensor, keys: Tensor, *, presence: Tensor | None = None, causal: bool | int = False, backend: str = "auto"
-) -> Reference | Bounded:
+def engine(energy: ReadEnergy, query: Tensor, keys: Tensor, gates: Gates = Gates(), *, backend: str = "auto") -> Reference | Bounded:
     """The chosen backend bound to one memory: ``settle``, ``read``, ``energy`` and ``force`` of states like ``query``."""
     chosen = explain(energy, query, keys, backend=backend).backend
-    return opened(chosen)(energy, keys, gated(presence, None, causal, 0.0, query.device))
-
-
-def gated(presence: Tensor | None, bias: Tensor | None, causal: bool | int, dropout: float, device: torch.device) -> Gates:
-    """The options of a read, checked, as one object; dropout draws its seed here."""
-    if isinstance(causal, bool):
-        reach = EVERYTHING if causal else 0
-    elif isinstance(causal, int) and 1 <= causal <= EVERYTHING:
-        reach = causal
-    else:
-        raise ValueError(f"causal is True, False, or the number of latest slots a query sees (at least 1), got {causal!r}.")
-    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-        raise ValueError(f"dropout is the probability in [0, 1) with which a weight is dropped, got {dropout!r}.")
-    seed = torch.randint(2**62, (), device=device) if dropout else None
-    return Gates(presence, bias, reach, float(dropout), seed)
+    return opened(chosen)(energy, keys, gates)
 
 
 def opened(backend: str):

@@ -1,7 +1,10 @@
 """WHERE IT IS USED: nn.Modules built from an energy spec, the only owners of parameters."""
 
+from .attention import HopfieldAttention
 from .cell import Addressing, Writing, retention
 from .lookup import HopfieldLookup
 from .mixer import MemoryMixer, MixerState
+from .pooling import HopfieldPooling
+from .wiring import Wiring
 
-__all__ = ["Addressing", "HopfieldLookup", "MemoryMixer", "MixerState", "Writing", "retention"]
+__all__ = ["Addressing", "HopfieldAttention", "HopfieldLookup", "HopfieldPooling", "MemoryMixer", "MixerState", "Wiring", "Writing", "retention"]

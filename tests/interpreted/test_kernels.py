@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hopfield_amem import ReadEnergy, explain, presets, retrieve
 from hopfield_amem.energies import Dot, Euclidean, Exp, Hypercube, Invariant, Log, Power, RectifiedPower, Sum
-from hopfield_amem.kernels import engine
+from hopfield_amem.kernels import Gates, engine
 
 SOME = ["log_sum_exp", "epanechnikov", "entmax", "softmax1", "relu_feed_forward", "cosine", "own similarity and separation"]
 
@@ -209,7 +209,7 @@ class Asked(TorchDispatchMode):
 @pytest.mark.parametrize("name", ["log_sum_exp", "distance", "epanechnikov", "entmax", "cosine"])
 def test_no_step_asks_the_host(name, device):
     query, keys, _ = (t.to(device) for t in patterns(9, 40))
-    read = engine(ALL[name], query, keys, presence=torch.arange(40, device=device) > 3, causal=20, backend="triton")
+    read = engine(ALL[name], query, keys, Gates(torch.arange(40, device=device) > 3, reach=20), backend="triton")
     with Asked():
         state = read.settle(read.settle(query))
         read.energy(state)

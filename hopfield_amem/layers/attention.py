@@ -1,0 +1,170 @@
+"""Attention as retrieval: tokens are queries, and the memory is made of tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..descent import Descent, FixedPoint
+from ..energies import ReadEnergy, presets
+from .associative import Association, Associative
+from .cell import widths
+from .rotary import rotate
+from .wiring import ROLES, Wiring
+
+
+class HopfieldAttention(Associative):
+    """``y_i = W_O Σ_μ p_μ(q_i) v_μ`` in every head, with ``q = x W_Q``, ``k = Ξ W_K``, ``v = Ξ W_V`` and p the retrieval weights of an energy.
+
+    With ``log_sum_exp`` and one step this is softmax attention (Vaswani et al. 2017, arXiv 1706.03762; as retrieval: Ramsauer et al. 2020, arXiv
+    2008.02217). Any other energy, and any descent, takes its place. One inverse temperature per head is learned.
+
+    Args:
+        dim: width of the tokens.
+        heads: number of heads h.
+        energy: the spec; its β is where the learned ones start. None: ``log_sum_exp(1/√head_dim)``.
+        descent: how queries move among the keys. ``FixedPoint(steps=1)`` is attention.
+        wiring: widths, grouped heads, what is projected, normalised, rotated, dropped.
+
+    Shapes: query (..., q, dim), keys and values (..., n, dim) -> (..., q, dim). Leading dimensions broadcast: one memory (n, dim) serves a batch.
+    Parameters: ``query``, ``keys``, ``values``, ``output`` (linear), ``log_beta`` (heads,).
+
+    Raises:
+        ValueError: sizes that do not fit, an energy or a descent of a wrong kind.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        energy: ReadEnergy | None = None,
+        descent: Descent = FixedPoint(steps=1),
+        *,
+        wiring: Wiring = Wiring(),
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        key, value = widths(dim, heads, wiring.head_dim)
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
+        super().__init__(presets.log_sum_exp(key**-0.5) if energy is None else energy, descent, heads, **made)
+        self.dim, self.heads, self.memories, self.wiring = dim, heads, wiring.memories or heads, wiring
+        self.widths = key, value
+        stored, shown, out = (dim if width is None else width for width in wiring.sources)
+        shown = self.memories * key if wiring.connected else shown
+        sizes = {
+            "query": (dim, heads * key), "keys": (stored, self.memories * key), "values": (shown, self.memories * value), "output": (heads * value, out),
+        }  # fmt: skip
+        _check(self, sizes)
+        self.norms = nn.ModuleDict({role: nn.LayerNorm(key if role == "space" else sizes[role][0], **made) for role in wiring.norms})
+        self.query, self.keys, self.values, self.output = (
+            nn.Identity() if role in wiring.static else nn.Linear(*sizes[role], bias=wiring.bias, **made) for role in ROLES
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Projections by Glorot & Bengio 2010, biases 0, norms 1, β of the energy given."""
+        super().reset_parameters()
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+
+    @property
+    def spec(self) -> ReadEnergy:
+        """The energy being descended, at the learned inverse temperatures, one per head: (memories, heads // memories)."""
+        return self.given.at(self.log_beta.exp().view(self.memories, -1))
+
+    def forward(
+        self, query: Tensor, keys: Tensor | None = None, values: Tensor | None = None, *, presence: Tensor | None = None, causal: bool | int = False
+    ) -> Tensor:
+        """Read. (..., q, dim) -> (..., q, dim)
+
+        Args:
+            query: tokens that ask.
+            keys: tokens that are stored, (..., n, dim). None: the same tokens (self-attention).
+            values: tokens that are read, (..., n, dim). None: those of the keys.
+            presence: which slots are there (True, or an amount in [0, 1]): one per slot (..., n), per query and slot (..., q, n), or per head
+                (..., heads, q, n), with the leading dimensions of the tokens.
+            causal: True: query i sees slots 0..i only; a number w: the w latest of them.
+        """
+        at = self.associate(query, keys, values, presence=presence, causal=causal)
+        heads = self.read(at, self.wiring.dropout if self.training else 0.0)
+        return self.output(heads.flatten(-4, -3).transpose(-3, -2).flatten(-2))
+
+    def associate(
+        self, query: Tensor, keys: Tensor | None = None, values: Tensor | None = None, *, presence: Tensor | None = None, causal: bool | int = False
+    ) -> Association:
+        """Queries (..., memories, heads // memories, q, d) among keys and values (..., memories, 1, n, d)."""
+        keys = query if keys is None else keys
+        values = keys if values is None else values
+        self._check_tokens(query, keys, values)
+        stored = self.keys(self._normed("keys", keys))
+        shown = self.values(stored if self.wiring.connected else self._normed("values", values))
+        asked = self._headed(self.query(self._normed("query", query)), self.heads // self.memories)
+        stored, shown = self._headed(stored, 1), self._headed(shown, 1)
+        asked, stored = (self._rotated(self._normed("space", part)) for part in (asked, stored))
+        return Association(asked, stored, shown, self._presence(presence, query, keys), causal)
+
+    def energy(self, *tokens: Tensor, presence: Tensor | None = None, causal: bool | int = False) -> Tensor:
+        """``E`` of every query of every head, where its descent starts. (..., heads, q)"""
+        return super().energy(*tokens, presence=presence, causal=causal).flatten(-3, -2)
+
+    def association(self, *tokens: Tensor, presence: Tensor | None = None, causal: bool | int = False) -> Tensor:
+        """The weights with which values are read. (..., heads, q, n)"""
+        return super().association(*tokens, presence=presence, causal=causal).flatten(-4, -3)
+
+    def _headed(self, tokens: Tensor, group: int) -> Tensor:
+        """(..., t, memories · group · d) -> (..., memories, group, t, d)"""
+        apart = tokens.unflatten(-1, (self.memories, group, -1))
+        return apart.movedim(-4, -2)
+
+    def _normed(self, role: str, tokens: Tensor) -> Tensor:
+        return self.norms[role](tokens) if role in self.norms else tokens
+
+    def _rotated(self, heads: Tensor) -> Tensor:
+        if self.wiring.rotary is None:
+            return heads
+        return rotate(heads, torch.arange(heads.shape[-2], device=heads.device), self.wiring.rotary)
+
+    def _presence(self, presence: Tensor | None, query: Tensor, keys: Tensor) -> Tensor | None:
+        """A presence with the leading dimensions of the tokens, made to fit (..., memories, group, q, n)."""
+        if presence is None:
+            return None
+        lead = max(query.ndim, keys.ndim) - 2
+        if presence.ndim == lead + 3:
+            return presence.unflatten(-3, (self.memories, -1)) if presence.shape[-3] == self.heads else presence.unsqueeze(-4)
+        if presence.ndim == lead + 1:
+            return presence[..., None, None, None, :]
+        if presence.ndim == lead + 2:
+            return presence[..., None, None, :, :]
+        raise ValueError(
+            f"presence has one entry per slot (..., n), per query and slot (..., q, n), or per head (..., heads, q, n), with the tokens' {lead} leading "
+            f"dimensions; got {tuple(presence.shape)} for tokens {tuple(query.shape)} among {tuple(keys.shape)}."
+        )
+
+    def _check_tokens(self, query: Tensor, keys: Tensor, values: Tensor) -> None:
+        stored, shown, _ = (self.dim if width is None else width for width in self.wiring.sources)
+        wanted = {"query": (query, self.dim), "keys": (keys, stored)} | ({} if self.wiring.connected else {"values": (values, shown)})
+        for role, (tokens, width) in wanted.items():
+            if tokens.ndim < 2 or tokens.shape[-1] != width:
+                raise ValueError(f"This layer takes {role} tokens (..., t, {width}), got {tuple(tokens.shape)}.")
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, heads={self.heads}, {self.wiring}, {self.descent}\n{self.given}"
+
+
+def _check(layer: HopfieldAttention, sizes: dict[str, tuple[int, int]]) -> None:
+    """Raise ValueError where widths or heads do not fit."""
+    if layer.heads % layer.memories:
+        raise ValueError(f"heads={layer.heads} cannot share memories={layer.memories}: the number of memories must divide the number of heads.")
+    if layer.wiring.rotary is not None and layer.widths[0] % 2:
+        raise ValueError(f"Rotary positions turn pairs of channels: the width of keys must be even, got {layer.widths[0]}.")
+    for role in layer.wiring.static:
+        given, needed = sizes[role]
+        if role != "output" and given != needed:
+            raise ValueError(f"Static {role} are not projected, so their tokens must be as wide as all heads together, {needed}; they have width {given}.")
