@@ -4,7 +4,22 @@ from .attention import HopfieldAttention
 from .cell import Addressing, Writing, retention
 from .lookup import HopfieldLookup
 from .mixer import MemoryMixer, MixerState
+from .multihead import MultiheadAttention, replace_attention_
 from .pooling import HopfieldPooling
+from .report import Report
 from .wiring import Wiring
 
-__all__ = ["Addressing", "HopfieldAttention", "HopfieldLookup", "HopfieldPooling", "MemoryMixer", "MixerState", "Wiring", "Writing", "retention"]
+__all__ = [
+    "Addressing",
+    "HopfieldAttention",
+    "HopfieldLookup",
+    "HopfieldPooling",
+    "MemoryMixer",
+    "MixerState",
+    "MultiheadAttention",
+    "Report",
+    "Wiring",
+    "Writing",
+    "replace_attention_",
+    "retention",
+]
