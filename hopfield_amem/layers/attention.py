@@ -12,7 +12,7 @@ from ..energies import ReadEnergy, presets
 from .associative import Association, Associative
 from .cell import widths
 from .rotary import rotate
-from .wiring import ROLES, Wiring
+from .wiring import NORMS, ROLES, Wiring
 
 
 class HopfieldAttention(Associative):
@@ -52,12 +52,15 @@ class HopfieldAttention(Associative):
         self.dim, self.heads, self.memories, self.wiring = dim, heads, wiring.memories or heads, wiring
         self.widths = key, value
         stored, shown, out = (dim if width is None else width for width in wiring.sources)
+        tokens = {"query": dim, "keys": stored, "values": stored if wiring.connected else shown, "space": key}
         shown = self.memories * key if wiring.connected else shown
         sizes = {
             "query": (dim, heads * key), "keys": (stored, self.memories * key), "values": (shown, self.memories * value), "output": (heads * value, out),
         }  # fmt: skip
         _check(self, sizes)
-        self.norms = nn.ModuleDict({role: nn.LayerNorm(key if role == "space" else sizes[role][0], **made) for role in wiring.norms})
+        self.norm_query, self.norm_keys, self.norm_values, self.norm_space = (
+            nn.LayerNorm(tokens[role], **made) if role in wiring.norms else nn.Identity() for role in NORMS
+        )
         self.query, self.keys, self.values, self.output = (
             nn.Identity() if role in wiring.static else nn.Linear(*sizes[role], bias=wiring.bias, **made) for role in ROLES
         )
@@ -103,11 +106,11 @@ class HopfieldAttention(Associative):
         keys = query if keys is None else keys
         values = keys if values is None else values
         self._check_tokens(query, keys, values)
-        stored = self.keys(self._normed("keys", keys))
-        shown = self.values(stored if self.wiring.connected else self._normed("values", values))
-        asked = self._headed(self.query(self._normed("query", query)), self.heads // self.memories)
-        stored, shown = self._headed(stored, 1), self._headed(shown, 1)
-        asked, stored = (self._rotated(self._normed("space", part)) for part in (asked, stored))
+        asked = self._headed(self.query(self.norm_query(query)), self.heads // self.memories, self.widths[0])
+        stored = self._headed(self.keys(self.norm_keys(keys)), 1, self.widths[0])
+        shown = self.norm_values(values)
+        shown = self._headed(self.values(self.keys(shown) if self.wiring.connected else shown), 1, self.widths[1])
+        asked, stored = (self._rotated(self.norm_space(part)) for part in (asked, stored))
         return Association(asked, stored, shown, self._presence(presence, query, keys), causal)
 
     def energy(self, *tokens: Tensor, presence: Tensor | None = None, causal: bool | int = False) -> Tensor:
@@ -118,13 +121,11 @@ class HopfieldAttention(Associative):
         """The weights with which values are read. (..., heads, q, n)"""
         return super().association(*tokens, presence=presence, causal=causal).flatten(-4, -3)
 
-    def _headed(self, tokens: Tensor, group: int) -> Tensor:
-        """(..., t, memories · group · d) -> (..., memories, group, t, d)"""
-        apart = tokens.unflatten(-1, (self.memories, group, -1))
-        return apart.movedim(-4, -2)
-
-    def _normed(self, role: str, tokens: Tensor) -> Tensor:
-        return self.norms[role](tokens) if role in self.norms else tokens
+    def _headed(self, tokens: Tensor, group: int, width: int) -> Tensor:
+        """(..., t, memories · group · d), or (..., t, d) for all heads alike -> (..., memories, group, t, d)"""
+        alike = tokens.shape[-1] == width
+        apart = tokens.unflatten(-1, (1, 1, width) if alike else (self.memories, group, width))
+        return apart.expand(*tokens.shape[:-1], self.memories, group, width).movedim(-4, -2)
 
     def _rotated(self, heads: Tensor) -> Tensor:
         if self.wiring.rotary is None:
@@ -149,7 +150,7 @@ class HopfieldAttention(Associative):
 
     def _check_tokens(self, query: Tensor, keys: Tensor, values: Tensor) -> None:
         stored, shown, _ = (self.dim if width is None else width for width in self.wiring.sources)
-        wanted = {"query": (query, self.dim), "keys": (keys, stored)} | ({} if self.wiring.connected else {"values": (values, shown)})
+        wanted = {"query": (query, self.dim), "keys": (keys, stored), "values": (values, stored if self.wiring.connected else shown)}
         for role, (tokens, width) in wanted.items():
             if tokens.ndim < 2 or tokens.shape[-1] != width:
                 raise ValueError(f"This layer takes {role} tokens (..., t, {width}), got {tuple(tokens.shape)}.")
@@ -164,7 +165,11 @@ def _check(layer: HopfieldAttention, sizes: dict[str, tuple[int, int]]) -> None:
         raise ValueError(f"heads={layer.heads} cannot share memories={layer.memories}: the number of memories must divide the number of heads.")
     if layer.wiring.rotary is not None and layer.widths[0] % 2:
         raise ValueError(f"Rotary positions turn pairs of channels: the width of keys must be even, got {layer.widths[0]}.")
-    for role in layer.wiring.static:
+    alike = {"query": layer.widths[0], "keys": layer.widths[0], "values": layer.widths[1]}
+    for role, one in alike.items():
         given, needed = sizes[role]
-        if role != "output" and given != needed:
-            raise ValueError(f"Static {role} are not projected, so their tokens must be as wide as all heads together, {needed}; they have width {given}.")
+        if role in layer.wiring.static and given not in (one, needed):
+            raise ValueError(
+                f"Static {role} are not projected, so their tokens must be as wide as one head ({one}, the same in every head) or all of them together "
+                f"({needed}); they have width {given}."
+            )
