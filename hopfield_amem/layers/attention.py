@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..descent import Descent, FixedPoint
+from ..descent import Descended, Descent, FixedPoint
 from ..energies import ReadEnergy, presets
 from .associative import Association, Associative
 from .cell import widths
@@ -57,7 +58,10 @@ class HopfieldAttention(Associative):
             "query": (dim, heads * key), "keys": (stored, self.memories * key), "values": (shown, self.memories * value), "output": (heads * value, out),
         }  # fmt: skip
         _check(self, sizes)
-        self.norms = nn.ModuleDict({role: nn.LayerNorm(key if role == "space" else sizes[role][0], **made) for role in wiring.norms})
+        norms = nn.Module()  # no ModuleDict, which has methods called keys and values
+        for role in wiring.norms:
+            norms.add_module(role, nn.LayerNorm(key if role == "space" else sizes[role][0], **made))
+        self.norms = norms if wiring.norms else None
         self.query, self.keys, self.values, self.output = (
             nn.Identity() if role in wiring.static else nn.Linear(*sizes[role], bias=wiring.bias, **made) for role in ROLES
         )
@@ -118,13 +122,20 @@ class HopfieldAttention(Associative):
         """The weights with which values are read. (..., heads, q, n)"""
         return super().association(*tokens, presence=presence, causal=causal).flatten(-4, -3)
 
+    def descended(self, *tokens: Tensor, presence: Tensor | None = None, causal: bool | int = False) -> Descended:
+        """The whole descent of every query of every head, with its certificate: state (..., heads, q, d), everything else (..., heads, q)."""
+        found = super().descended(*tokens, presence=presence, causal=causal)
+        parts = {field.name: getattr(found, field.name) for field in fields(found)}
+        heads = {name: (-4, -3) if name in ("state", "trajectory") else (-3, -2) for name in parts}
+        return replace(found, **{name: part.flatten(*heads[name]) for name, part in parts.items() if part is not None})
+
     def _headed(self, tokens: Tensor, group: int) -> Tensor:
         """(..., t, memories · group · d) -> (..., memories, group, t, d)"""
         apart = tokens.unflatten(-1, (self.memories, group, -1))
         return apart.movedim(-4, -2)
 
     def _normed(self, role: str, tokens: Tensor) -> Tensor:
-        return self.norms[role](tokens) if role in self.norms else tokens
+        return getattr(self.norms, role)(tokens) if role in self.wiring.norms else tokens
 
     def _rotated(self, heads: Tensor) -> Tensor:
         if self.wiring.rotary is None:
@@ -155,7 +166,8 @@ class HopfieldAttention(Associative):
                 raise ValueError(f"This layer takes {role} tokens (..., t, {width}), got {tuple(tokens.shape)}.")
 
     def extra_repr(self) -> str:
-        return f"dim={self.dim}, heads={self.heads}, {self.wiring}, {self.descent}\n{self.given}"
+        wired = "" if self.wiring == Wiring() else f"{self.wiring}, "
+        return f"dim={self.dim}, heads={self.heads}, {wired}{self.descent}\n{self.given}"
 
 
 def _check(layer: HopfieldAttention, sizes: dict[str, tuple[int, int]]) -> None:
