@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..descent import Descent, FixedPoint
+from ..descent import Descended, Descent, FixedPoint
 from ..energies import ReadEnergy, presets
 from .associative import Association, Associative
 from .cell import widths
@@ -121,6 +122,13 @@ class HopfieldAttention(Associative):
         """The weights with which values are read. (..., heads, q, n)"""
         return super().association(*tokens, presence=presence, causal=causal).flatten(-4, -3)
 
+    def descended(self, *tokens: Tensor, presence: Tensor | None = None, causal: bool | int = False) -> Descended:
+        """The whole descent of every query of every head, with its certificate: state (..., heads, q, d), everything else (..., heads, q)."""
+        found = super().descended(*tokens, presence=presence, causal=causal)
+        parts = {field.name: getattr(found, field.name) for field in fields(found)}
+        heads = {name: (-4, -3) if name in ("state", "trajectory") else (-3, -2) for name in parts}
+        return replace(found, **{name: part.flatten(*heads[name]) for name, part in parts.items() if part is not None})
+
     def _headed(self, tokens: Tensor, group: int, width: int) -> Tensor:
         """(..., t, memories · group · d), or (..., t, d) for all heads alike -> (..., memories, group, t, d)"""
         alike = tokens.shape[-1] == width
@@ -156,7 +164,8 @@ class HopfieldAttention(Associative):
                 raise ValueError(f"This layer takes {role} tokens (..., t, {width}), got {tuple(tokens.shape)}.")
 
     def extra_repr(self) -> str:
-        return f"dim={self.dim}, heads={self.heads}, {self.wiring}, {self.descent}\n{self.given}"
+        wired = "" if self.wiring == Wiring() else f"{self.wiring}, "
+        return f"dim={self.dim}, heads={self.heads}, {wired}{self.descent}\n{self.given}"
 
 
 def _check(layer: HopfieldAttention, sizes: dict[str, tuple[int, int]]) -> None:
