@@ -130,7 +130,7 @@ def test_a_normalised_space_forgets_the_scale_of_projections():
         layer.query.weight.mul_(1e3)
         layer.keys.weight.mul_(0.5e3)
     close(layer(x), before, rtol=1e-4, atol=1e-4)
-    asked = layer.norms.space(layer.query(x).unflatten(-1, (4, QUERY))).transpose(1, 2)
+    asked = layer.norm_space(layer.query(x).unflatten(-1, (4, QUERY))).transpose(1, 2)
     close(layer.associate(x).query.flatten(1, 2), asked)
 
 

@@ -75,7 +75,7 @@ def attention(*given, **options):
 
 
 MISUSES = {
-    "wide as all heads together": lambda: HopfieldAttention(16, 4, wiring=Wiring(head_dim=8, static=("query",))),
+    "all of them together": lambda: HopfieldAttention(16, 4, wiring=Wiring(head_dim=8, static=("query",))),
     "must divide the number of heads": lambda: HopfieldAttention(16, 4, wiring=Wiring(memories=3)),
     "pairs of channels": lambda: HopfieldAttention(12, 4, wiring=Wiring(rotary=1e4)),
     "built from a ReadEnergy": lambda: HopfieldAttention(16, 4, presets.delta_net()),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..energies import Dot, ReadEnergy, Sum
 from ..kernels import retrieve
 
+
 class Stored(NamedTuple):
     """A memory whose tensors may be read without calling the modules that own them."""
 
