@@ -3,6 +3,8 @@
 from .attention import HopfieldAttention
 from .cell import Addressing, Writing, retention
 from .lookup import HopfieldLookup
+from .lookup_attention import LookupAttention
+from .migration import from_hopfield_layers
 from .mixer import MemoryMixer, MixerState
 from .multihead import MultiheadAttention, replace_attention_
 from .pooling import HopfieldPooling
@@ -10,16 +12,6 @@ from .report import Report
 from .wiring import Wiring
 
 __all__ = [
-    "Addressing",
-    "HopfieldAttention",
-    "HopfieldLookup",
-    "HopfieldPooling",
-    "MemoryMixer",
-    "MixerState",
-    "MultiheadAttention",
-    "Report",
-    "Wiring",
-    "Writing",
-    "replace_attention_",
-    "retention",
-]
+    "Addressing", "HopfieldAttention", "HopfieldLookup", "HopfieldPooling", "LookupAttention", "MemoryMixer", "MixerState", "MultiheadAttention", "Report",
+    "Wiring", "Writing", "from_hopfield_layers", "replace_attention_", "retention",
+]  # fmt: skip
