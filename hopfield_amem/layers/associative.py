@@ -84,7 +84,7 @@ class Associative(Associated, nn.Module):
     @property
     def spec(self) -> ReadEnergy:
         """The energy being descended, at the learned inverse temperature ``exp(log_beta)``."""
-        return self.given.at(self.log_beta.exp())
+        return self.given.at(local(self.log_beta).exp())
 
 
 def check(energy: ReadEnergy, descent: Descent) -> None:
@@ -93,6 +93,11 @@ def check(energy: ReadEnergy, descent: Descent) -> None:
         raise ValueError(f"A layer is built from a ReadEnergy whose beta is a number (where the layer learns it, it starts there), got {energy!r}.")
     if not isinstance(descent, Descent):
         raise ValueError(f"A layer descends by FixedPoint, GradientDescent or Flow, got {descent!r}.")
+
+
+def local(parameter: Tensor) -> Tensor:
+    """What this process holds of a parameter: all of it, or its shard."""
+    return parameter.to_local() if hasattr(parameter, "to_local") else parameter  # type: ignore[operator]
 
 
 def _gates(at: Association) -> Gates:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..descent import Descended, Descent, FixedPoint
 from ..energies import ReadEnergy, presets
-from .associative import Association, Associative
+from .associative import Association, Associative, local
 from .cell import widths
 from .rotary import rotate
-from .wiring import NORMS, ROLES, Wiring
+from .wiring import ROLES, Wiring
 
 
 class HopfieldAttention(Associative):
@@ -51,7 +51,7 @@ class HopfieldAttention(Associative):
         made: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(presets.log_sum_exp(key**-0.5) if energy is None else energy, descent, heads, **made)
         self.dim, self.heads, self.memories, self.wiring = dim, heads, wiring.memories or heads, wiring
-        self.widths = key, value
+        self.widths, self.group = (key, value), heads // self.memories
         stored, shown, out = (dim if width is None else width for width in wiring.sources)
         tokens = {"query": dim, "keys": stored, "values": stored if wiring.connected else shown, "space": key}
         shown = self.memories * key if wiring.connected else shown
@@ -59,9 +59,8 @@ class HopfieldAttention(Associative):
             "query": (dim, heads * key), "keys": (stored, self.memories * key), "values": (shown, self.memories * value), "output": (heads * value, out),
         }  # fmt: skip
         _check(self, sizes)
-        self.norm_query, self.norm_keys, self.norm_values, self.norm_space = (
-            nn.LayerNorm(tokens[role], **made) if role in wiring.norms else nn.Identity() for role in NORMS
-        )
+        for role in wiring.norms:
+            self.add_module(f"norm_{role}", nn.LayerNorm(tokens[role], **made))
         self.query, self.keys, self.values, self.output = (
             nn.Identity() if role in wiring.static else nn.Linear(*sizes[role], bias=wiring.bias, **made) for role in ROLES
         )
@@ -81,7 +80,7 @@ class HopfieldAttention(Associative):
     @property
     def spec(self) -> ReadEnergy:
         """The energy being descended, at the learned inverse temperatures, one per head: (memories, heads // memories)."""
-        return self.given.at(self.log_beta.exp().view(self.memories, -1))
+        return self.given.at(local(self.log_beta).exp().unflatten(-1, (-1, self.group)))
 
     def forward(
         self, query: Tensor, keys: Tensor | None = None, values: Tensor | None = None, *, presence: Tensor | None = None, causal: bool | int = False
@@ -103,15 +102,14 @@ class HopfieldAttention(Associative):
     def associate(
         self, query: Tensor, keys: Tensor | None = None, values: Tensor | None = None, *, presence: Tensor | None = None, causal: bool | int = False
     ) -> Association:
-        """Queries (..., memories, heads // memories, q, d) among keys and values (..., memories, 1, n, d)."""
+        """Queries (..., memories, group, q, d) among keys and values (..., memories, 1, n, d), with group = heads // memories."""
         keys = query if keys is None else keys
         values = keys if values is None else values
         self._check_tokens(query, keys, values)
-        asked = self._headed(self.query(self.norm_query(query)), self.heads // self.memories, self.widths[0])
-        stored = self._headed(self.keys(self.norm_keys(keys)), 1, self.widths[0])
-        shown = self.norm_values(values)
-        shown = self._headed(self.values(self.keys(shown) if self.wiring.connected else shown), 1, self.widths[1])
-        asked, stored = (self._rotated(self.norm_space(part)) for part in (asked, stored))
+        shown = self._normed("values", values)
+        shown = self._headed("values", self.values(self.keys(shown) if self.wiring.connected else shown))
+        asked, stored = (self._headed(role, getattr(self, role)(self._normed(role, part))) for role, part in (("query", query), ("keys", keys)))
+        asked, stored = (self._rotated(self._normed("space", part)) for part in (asked, stored))
         return Association(asked, stored, shown, self._presence(presence, query, keys), causal)
 
     def energy(self, *tokens: Tensor, presence: Tensor | None = None, causal: bool | int = False) -> Tensor:
@@ -129,11 +127,18 @@ class HopfieldAttention(Associative):
         heads = {name: (-4, -3) if name in ("state", "trajectory") else (-3, -2) for name in parts}
         return replace(found, **{name: part.flatten(*heads[name]) for name, part in parts.items() if part is not None})
 
-    def _headed(self, tokens: Tensor, group: int, width: int) -> Tensor:
-        """(..., t, memories · group · d), or (..., t, d) for all heads alike -> (..., memories, group, t, d)"""
-        alike = tokens.shape[-1] == width
-        apart = tokens.unflatten(-1, (1, 1, width) if alike else (self.memories, group, width))
-        return apart.expand(*tokens.shape[:-1], self.memories, group, width).movedim(-4, -2)
+    def _headed(self, role: str, tokens: Tensor) -> Tensor:
+        """(..., t, memories · group · d), or static tokens (..., t, d) for all heads alike -> (..., memories, group, t, d)
+
+        Where heads are spread over processes, these are the memories held here.
+        """
+        group, width = self.group if role == "query" else 1, self.widths[role == "values"]
+        if role in self.wiring.static and tokens.shape[-1] == width:
+            return tokens[..., None, None, :, :].expand(*tokens.shape[:-2], self.memories, group, *tokens.shape[-2:])
+        return tokens.unflatten(-1, (-1, group, width)).movedim(-4, -2)
+
+    def _normed(self, role: str, tokens: Tensor) -> Tensor:
+        return getattr(self, f"norm_{role}")(tokens) if role in self.wiring.norms else tokens
 
     def _rotated(self, heads: Tensor) -> Tensor:
         if self.wiring.rotary is None:
@@ -146,7 +151,7 @@ class HopfieldAttention(Associative):
             return None
         lead = max(query.ndim, keys.ndim) - 2
         if presence.ndim == lead + 3:
-            return presence.unflatten(-3, (self.memories, -1)) if presence.shape[-3] == self.heads else presence.unsqueeze(-4)
+            return presence.unflatten(-3, (-1, self.group)) if presence.shape[-3] == self.heads else presence.unsqueeze(-4)
         if presence.ndim == lead + 1:
             return presence[..., None, None, None, :]
         if presence.ndim == lead + 2:
