@@ -2,6 +2,8 @@
 
 from .attention import HopfieldAttention
 from .cell import Addressing, Writing, retention
+from .energy_norm import EnergyNorm
+from .energy_transformer import EnergyTransformerBlock
 from .lookup import HopfieldLookup
 from .mixer import MemoryMixer, MixerState
 from .multihead import MultiheadAttention, replace_attention_
@@ -11,6 +13,8 @@ from .wiring import Wiring
 
 __all__ = [
     "Addressing",
+    "EnergyNorm",
+    "EnergyTransformerBlock",
     "HopfieldAttention",
     "HopfieldLookup",
     "HopfieldPooling",
