@@ -74,7 +74,7 @@ def retrieve(
 
 
 def engine(energy: ReadEnergy, query: Tensor, keys: Tensor, gates: Gates = Gates(), *, backend: str = "auto") -> Reference | Bounded:
-    """The chosen backend bound to one memory: ``settle``, ``read``, ``energy`` and ``force`` of states like ``query``."""
+    """The chosen backend bound to one memory: ``settle``, ``read``, ``energy``, ``value`` and ``force`` of states like ``query``."""
     chosen = explain(energy, query, keys, backend=backend).backend
     return opened(chosen)(energy, keys, gates)
 
