@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+AHEAD = "The attention mask lets tokens attend to later ones (a prefix, an image); a memory is written in order and cannot."
+
 
 def presence(mask: Tensor | None, batch: int, length: int) -> Tensor | None:
     """Which of the newest tokens are there, (batch, length); None: all.
@@ -27,15 +29,19 @@ def documents(mask: Tensor | None, there: Tensor | None) -> Tensor | None:
     """Where documents that share a row begin and end when the rows are laid one after another, (documents + 1,); None: every row is one document.
 
     Raises:
-        ValueError: a mask by which tokens attend to later ones, which no memory can.
+        ValueError: a mask by which tokens attend to later ones, which no memory can. In a compiled graph, where values decide nothing, a
+            RuntimeError at run time, for documents too.
     """
     if mask is None or there is None or mask.ndim != 4 or there.shape[1] < 2:
         return None
     neighbours, seen = there[:, 1:] & there[:, :-1], _seen(mask)
-    begins = neighbours & ~seen.diagonal(-1, -2, -1)
-    some, future = torch.stack([begins.any(), (neighbours & seen.diagonal(1, -2, -1)).any()]).tolist()
+    begins, ahead = neighbours & ~seen.diagonal(-1, -2, -1), neighbours & seen.diagonal(1, -2, -1)
+    if torch.compiler.is_compiling():
+        torch._assert_async(~(begins | ahead).any(), f"{AHEAD} Nor can documents share a row in a compiled graph.")
+        return None
+    some, future = torch.stack([begins.any(), ahead.any()]).tolist()
     if future:
-        raise ValueError("The attention mask lets tokens attend to later ones (a prefix, an image); a memory is written in order and cannot.")
+        raise ValueError(AHEAD)
     if not some:
         return None
     first = torch.cat([begins.new_ones(len(begins), 1), begins], 1).flatten()
