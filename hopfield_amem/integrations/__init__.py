@@ -1,0 +1,1 @@
+"""WHERE IT MEETS OTHERS: other people's models on these memories."""

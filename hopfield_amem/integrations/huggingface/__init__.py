@@ -1,0 +1,5 @@
+"""HuggingFace transformers on associative memories."""
+
+from .mixer import mixing
+
+__all__ = ["mixing"]
