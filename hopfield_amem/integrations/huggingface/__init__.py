@@ -1,0 +1,6 @@
+"""HuggingFace transformers that run on energies. Needs the extra: ``pip install "hopfield_amem[hf]"``."""
+
+from .feedforward import FeedForwardMemory as FeedForwardMemory
+from .feedforward import own_activation as own_activation
+from .replace import hopfield_ as hopfield_
+from .report import Report as Report
