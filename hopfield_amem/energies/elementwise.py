@@ -75,7 +75,7 @@ _GAUSS = tuple((half.tolist()) for half in (0.5 + 0.5 * leggauss(10)[0], 0.5 * l
 
 
 def gelu_tanh(score: Tensor) -> Tensor:
-    """The approximate GELU of GPT-2 and Gemma, ``½s(1 + tanh(√(2/π)(s + 0.044715 s³)))`` (Hendrycks & Gimpel 2016, arXiv 1606.08415): ``Activation(gelu_tanh)``."""
+    """GELU as GPT-2 and Gemma approximate it, ``½s(1 + tanh(√(2/π)(s + 0.044715 s³)))`` (Hendrycks & Gimpel 2016, arXiv 1606.08415)."""
     return torch.nn.functional.gelu(score, approximate="tanh")
 
 

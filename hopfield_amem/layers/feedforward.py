@@ -11,13 +11,11 @@ from ..energies import Dot, ReadEnergy, Sum
 from ..kernels import retrieve
 
 
-class Stored(NamedTuple):
-    """A memory whose tensors may be read without calling the modules that own them."""
+class Rows(NamedTuple):
+    """A linear map whose tensors may be read without calling the module that owns them."""
 
-    keys: Tensor  # (slots, dim)
-    bias: Tensor | None  # (slots,)
-    values: Tensor  # (slots, width)
-    shift: Tensor | None  # (width,)
+    weight: Tensor  # (given, taken)
+    bias: Tensor | None  # (given,)
 
 
 class HopfieldFFN(nn.Module):
@@ -101,9 +99,9 @@ class HopfieldFFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)"""
         self._check_tokens(x)
-        stored = None if self.elementwise or self.gate is not None else self._stored()
-        if stored is not None:
-            return self._streamed(x, stored)
+        keys, values = self._rows(self.keys), self._rows(self.values)
+        if keys is not None and values is not None and self.gate is None and not self.elementwise:
+            return self._streamed(x, keys, values)
         product, gate = self._addressed(x)
         weights = self._weights(x, product)
         if self.given.divides:
@@ -130,31 +128,30 @@ class HopfieldFFN(nn.Module):
         """What these weights read. (..., slots) -> (..., dim)"""
         return weights if self.values is None else self.values(weights)
 
-    def _stored(self) -> Stored | None:
-        """The memory's tensors, or None where a child must be called."""
-        if self.values is None or not (plain(self.keys) and plain(self.values)):
-            return None
-        return Stored(self.keys.weight, self.keys.bias, self.values.weight.T, self.values.bias)  # type: ignore[arg-type]
+    def _rows(self, child: nn.Module | None) -> Rows | None:
+        """The tensors of a child, or None where it must be called."""
+        return Rows(child.weight, child.bias) if child is not None and plain(child) else None  # type: ignore[arg-type]
 
-    def _streamed(self, x: Tensor, stored: Stored) -> Tensor:
+    def _streamed(self, x: Tensor, keys: Rows, values: Rows) -> Tensor:
         """The read, never holding rows × slots numbers."""
-        bias = None if stored.bias is None else self.given.beta * stored.bias
-        read = retrieve(self.given, x.reshape(-1, self.dim), stored.keys, stored.values, bias=bias)
-        read = read if stored.shift is None else read + stored.shift.to(read.dtype)
+        read = retrieve(self.given, x.reshape(-1, self.dim), keys.weight, values.weight.T, bias=self._bias(keys))
+        read = read if values.bias is None else read + values.bias.to(read.dtype)
         return read.reshape(*x.shape[:-1], read.shape[-1])
+
+    def _bias(self, keys: Rows) -> Tensor | None:
+        return None if keys.bias is None else self.given.beta * keys.bias
 
     def _scores(self, x: Tensor, product: Tensor) -> Tensor:
         """(..., dim), (..., slots) -> (..., slots)"""
         if isinstance(self.given.similarity, Dot):
             return product if self.given.beta == 1 else self.given.beta * product
-        stored = self._stored()
-        if stored is None:
+        keys = self._rows(self.keys)
+        if keys is None:
             raise ValueError(
                 f"The similarity {self.given.similarity} needs the keys themselves, but a child of this memory may only be called (an adapter, a hook, a "
                 "quantised or sharded weight). Use a Dot energy, or merge what wraps the child first."
             )
-        bias = None if stored.bias is None else self.given.beta * stored.bias
-        return self.given.scores(x.reshape(-1, self.dim), stored.keys, bias).reshape(*x.shape[:-1], self.slots)
+        return self.given.scores(x.reshape(-1, self.dim), keys.weight, self._bias(keys)).reshape(*x.shape[:-1], self.slots)
 
     def _weights(self, x: Tensor, product: Tensor) -> Tensor:
         score = self._scores(x, product)
