@@ -127,7 +127,9 @@ def _explained_chunks(memory: Memory, asked: str, tokens: int) -> Explanation:
     if isinstance(memory.write, Ridge):
         return Explanation("chunked", "Cholesky factors", f"{asked}one regression is solved per token, {_count(tokens)} of them, and read as a matrix state")
     if constant(memory):
-        return Explanation("chunked", "chunks of a matrix state", f"{asked}all is linear in the keys: {_count(tokens)} tokens pass through a state of constant size")
+        return Explanation(
+            "chunked", "chunks of a matrix state", f"{asked}all is linear in the keys: {_count(tokens)} tokens pass through a state of constant size"
+        )
     if memory.slope == 0:
         return Explanation(
             "chunked", "blocks of reads", f"{asked}{_count(tokens)} tokens are read in blocks, each from all before it; nothing is erased, so nothing is solved"
