@@ -1,5 +1,7 @@
-"""HuggingFace transformers on associative memories."""
+"""HuggingFace transformers that run on energies. Needs the extra: ``pip install "hopfield_amem[hf]"``."""
 
-from .mixer import mixing
-
-__all__ = ["mixing"]
+from .feedforward import FeedForwardMemory as FeedForwardMemory
+from .feedforward import own_activation as own_activation
+from .mixer import mixing as mixing
+from .replace import hopfield_ as hopfield_
+from .report import Report as Report
