@@ -409,7 +409,7 @@ def test_errors_say_what_to_do():
         stock(ids, past_key_values=memories)
     with pytest.raises(ValueError, match="last tokens"):
         memories.crop(-2)
-    assert not memories.is_croppable and not memories.is_compileable
+    assert not memories.layers[0].is_croppable and not memories.is_compileable
     ahead = torch.ones(1, 1, 6, 6, dtype=torch.bool)
     with pytest.raises(ValueError, match="later ones"):
         made(ids, attention_mask=ahead)
@@ -426,4 +426,4 @@ def test_errors_say_what_to_do():
 def test_an_assistant_is_refused_where_it_is_wrong():
     made, ids = mixed(model("llama"), presets.delta_net()), tokens(1, 3).repeat(1, 4)
     with pytest.raises(ValueError, match="without an assistant"):
-        made.generate(ids, max_new_tokens=12, do_sample=False, prompt_lookup_num_tokens=3)
+        made.generate(ids, max_new_tokens=12, do_sample=False, prompt_lookup_num_tokens=3, eos_token_id=2)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, EncoderDecoderCache, LinearAttentionCacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, EncoderDecoderCache
 
 
 class MemorySlot(CacheLayerMixin):
@@ -46,11 +46,14 @@ class MemorySlot(CacheLayerMixin):
     def get_seq_length(self) -> int:
         return self.seen
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.seen + query_length, 0
+    def get_mask_sizes(self, query_length: int | Tensor) -> tuple[int, int]:
+        tokens = len(query_length) if isinstance(query_length, Tensor) else query_length  # positions, in the first releases of transformers 5
+        return self.seen + tokens, 0
 
     def get_max_length(self) -> int:
         return -1
+
+    get_max_cache_shape = get_max_length  # its name there
 
     def offload(self) -> None:
         """Nothing: a memory stays where it is computed."""
@@ -95,7 +98,7 @@ def claim(cache: Cache, layer: int) -> MemorySlot:
         cache.layers.append(cache.layer_class_to_replicate())
     slot = cache.layers[layer]
     if not isinstance(slot, MemorySlot):
-        if not isinstance(slot, DynamicLayer) or isinstance(slot, LinearAttentionCacheLayerMixin):
+        if not isinstance(slot, DynamicLayer) or hasattr(slot, "recurrent_states"):
             raise ValueError(
                 f"A mixer takes the slot of a dynamic cache, which is generate()'s default; slot {layer} is a {type(slot).__name__} (static, or shared)."
             )
