@@ -61,6 +61,7 @@ def explain(energy: ReadEnergy | Memory, query: Tensor, keys: Tensor, *, backend
     if backend == "triton":
         return _explained_kernels(spec, query, "asked for by name")
     scores = math.prod(torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])) * query.shape[-2] * keys.shape[-2]
+    counted = f"{scores:,}" if isinstance(scores, int) else str(scores)  # symbolic while a model is exported for any size
     softmax = fused.AVAILABLE and fused.suits(spec) and query.device.type == "cpu"
     if _learned(spec, query, keys):
         if backend == "chunked":
@@ -72,17 +73,17 @@ def explain(energy: ReadEnergy | Memory, query: Tensor, keys: Tensor, *, backend
     asked = "asked for by name; " if backend == "chunked" else ""
     if backend == "auto" and query.device.type == "cuda":
         try:
-            return _explained_kernels(spec, query, f"{scores:,} scores on a GPU")
+            return _explained_kernels(spec, query, f"{counted} scores on a GPU")
         except ValueError as error:
             asked = f"no kernel serves this ({error}); "
     if backend == "auto" and scores <= SMALL:
-        return Explanation("reference", "full matrices", f"{asked}{scores:,} scores fit in cache, where full matrices are fastest")
+        return Explanation("reference", "full matrices", f"{asked}{counted} scores fit in cache, where full matrices are fastest")
     if isinstance(spec.similarity, Manhattan):
         return Explanation("chunked", "elementwise tiles", f"{asked}{spec.similarity} is no inner product: scores are computed elementwise, tile by tile")
     if softmax:
         reason = "the weights are exp(β S − Q) of an inner product, which torch's fused attention computes exactly (a fractional presence takes tiles)"
         return Explanation("chunked", "torch fused attention", asked + reason)
-    return Explanation("chunked", "streamed tiles", f"{asked}{scores:,} scores are streamed in tiles, forward and backward")
+    return Explanation("chunked", "streamed tiles", f"{asked}{counted} scores are streamed in tiles, forward and backward")
 
 
 def _explained_writing(memory: Memory, query: Tensor, keys: Tensor, backend: str) -> Explanation:
