@@ -12,12 +12,12 @@ import torch
 import hopfield_amem
 
 HOUSE = Path(hopfield_amem.__file__).parent
-FLOORS = ["energies", "kernels", "descent", "layers", "analysis"]  # each may import those before it
+FLOORS = ["energies", "kernels", "descent", "layers", "analysis", "integrations"]  # each may import those before it
 EDGES = {
     "triton": {"kernels/triton"},
     "torchdiffeq": {"descent/flow.py"},
     "transformers": {"integrations"},
-    "matplotlib": {"analysis/plots.py"},
+    "matplotlib": {"analysis/plots.py", "analysis/plots_association.py"},
     "sklearn": {"demo.py", "analysis/digits.py"},
     "typer": {"cli.py"},
     "safetensors": {"storage.py"},

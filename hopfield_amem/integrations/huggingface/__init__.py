@@ -3,6 +3,7 @@
 from .attention import register_attention as register_attention
 from .feedforward import FeedForwardMemory as FeedForwardMemory
 from .feedforward import own_activation as own_activation
+from .inspection import inspect as inspect
 from .mixer import mixing as mixing
 from .replace import hopfield_ as hopfield_
 from .report import Report as Report
