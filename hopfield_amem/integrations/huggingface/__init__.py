@@ -1,5 +1,6 @@
 """HuggingFace transformers that run on energies. Needs the extra: ``pip install "hopfield_amem[hf]"``."""
 
+from .attention import EnergyAttention as EnergyAttention
 from .attention import register_attention as register_attention
 from .feedforward import FeedForwardMemory as FeedForwardMemory
 from .feedforward import own_activation as own_activation
