@@ -99,9 +99,10 @@ class HopfieldFFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)"""
         self._check_tokens(x)
-        keys, values = self._rows(self.keys), self._rows(self.values)
-        if keys is not None and values is not None and self.gate is None and not self.elementwise:
-            return self._streamed(x, keys, values)
+        if not self.elementwise and self.gate is None:
+            keys, values = self._rows(self.keys), self._rows(self.values)
+            if keys is not None and values is not None:
+                return self._streamed(x, keys, values)
         product, gate = self._addressed(x)
         weights = self._weights(x, product)
         if self.given.divides:
