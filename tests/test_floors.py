@@ -12,12 +12,12 @@ import torch
 import hopfield_amem
 
 HOUSE = Path(hopfield_amem.__file__).parent
-FLOORS = ["energies", "kernels", "descent", "layers", "analysis"]  # each may import those before it
+FLOORS = ["energies", "kernels", "descent", "layers", "analysis", "integrations"]  # each may import those before it
 EDGES = {
     "triton": {"kernels/triton"},
     "torchdiffeq": {"descent/flow.py"},
     "transformers": {"integrations"},
-    "matplotlib": {"analysis/plots.py"},
+    "matplotlib": {"analysis/plots.py", "analysis/plots_association.py"},
     "sklearn": {"demo.py", "analysis/digits.py"},
     "typer": {"cli.py"},
     "safetensors": {"storage.py"},
@@ -78,7 +78,7 @@ def test_the_snippets_of_the_readme_and_the_guide_run(tmp_path, monkeypatch):
         "q": patterns, "k": patterns, "v": patterns, "rate": torch.rand(40), "decay": torch.rand(40),
         "query": patterns[:10], "keys": patterns, "values": patterns, "labels": torch.eye(40), "energy": hopfield_amem.presets.log_sum_exp(4.0),
     }  # fmt: skip
-    for page in ("README.md", "docs/guide.md", "docs/kernels.md", "docs/written.md", "docs/layers.md"):
+    for page in ("README.md", "docs/guide.md", "docs/kernels.md", "docs/written.md", "docs/layers.md", "docs/transformers.md", "docs/migration.md"):
         blocks = re.findall(r"```python\n(.*?)```", (HOUSE.parent / page).read_text(encoding="utf-8"), re.DOTALL)
         assert len(blocks) >= 2
         found = dict(given)  # blocks of a page go on from each other

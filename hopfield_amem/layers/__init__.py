@@ -4,6 +4,7 @@ from .attention import HopfieldAttention
 from .cell import Addressing, Writing, retention
 from .energy_norm import EnergyNorm
 from .energy_transformer import EnergyTransformerBlock
+from .feedforward import HopfieldFFN
 from .lookup import HopfieldLookup
 from .lookup_attention import LookupAttention
 from .migration import from_hopfield_layers
@@ -14,6 +15,6 @@ from .report import Report
 from .wiring import Wiring
 
 __all__ = [
-    "Addressing", "EnergyNorm", "EnergyTransformerBlock", "HopfieldAttention", "HopfieldLookup", "HopfieldPooling", "LookupAttention", "MemoryMixer",
-    "MixerState", "MultiheadAttention", "Report", "Wiring", "Writing", "from_hopfield_layers", "replace_attention_", "retention",
+    "Addressing", "EnergyNorm", "EnergyTransformerBlock", "HopfieldAttention", "HopfieldFFN", "HopfieldLookup", "HopfieldPooling", "LookupAttention",
+    "MemoryMixer", "MixerState", "MultiheadAttention", "Report", "Wiring", "Writing", "from_hopfield_layers", "replace_attention_", "retention",
 ]  # fmt: skip

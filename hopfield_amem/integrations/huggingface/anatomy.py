@@ -57,7 +57,8 @@ def guesses(block: nn.Module, read_beside: bool = False) -> Iterator[Anatomy]:
     linear = {name: size for name, child in children.items() if (size := sizes(child)) is not None}
     dropouts = [name for name, child in children.items() if isinstance(child, nn.Dropout)]
     own: list[Any] = [value for name, value in vars(block).items() if not name.startswith("_") and callable(value) and not isinstance(value, type)]
-    activations: list[Any] = [child for name, child in children.items() if name not in linear and name not in dropouts] + own
+    rest = [child for name, child in children.items() if name not in linear and name not in dropouts]
+    activations: list[Any] = [child for child in rest if not child.state_dict()] + own
     for activation, arrangement in product(activations, list(_arrangements(linear, read_beside))):
         for places in product(((True, False), (False, True), (True, True), (False, False)), repeat=len(dropouts)):
             yield Anatomy(*arrangement, activation, tuple(zip(dropouts, places, strict=True)))

@@ -36,7 +36,7 @@ class FeedForwardMemory(HopfieldFFN):
     def __init__(self, block: nn.Module, anatomy: Anatomy, energy: ReadEnergy):
         nn.Module.__init__(self)
         for name, child in block.named_children():
-            if child is not anatomy.activation or child.state_dict():
+            if child is not anatomy.activation:
                 self.add_module(name, child)
         self.anatomy, self.training = anatomy, block.training
         dim, slots = sizes(self.keys) or (0, 0)

@@ -73,7 +73,8 @@ def _made(model: nn.Module, spec: object, build: Build, wanted: Callable[[Place]
         if isinstance(memory, str):
             left.append((place, memory))
         else:
-            swaps.append(Swap.of(place, memory, str(memory.given if isinstance(memory, HopfieldFFN) else spec)))
+            title = str(memory.given if isinstance(memory, HopfieldFFN) else spec).replace("\n", "; ")
+            swaps.append(Swap.of(place, memory, title))
     return swaps, left
 
 

@@ -83,10 +83,9 @@ def _taken(module: nn.Module) -> int | None:
 
 def _table(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
     """Rows that differ in numbers of layers only share a line."""
-    grouped: dict[tuple[str, str, str], int] = {}
+    grouped: dict[tuple[str, str, str], list[str]] = {}
     for fqn, was, now in rows:
-        key = (re.sub(r"\b\d+\b", "*", fqn), was, now)
-        grouped[key] = grouped.get(key, 0) + 1
-    widths = [max((len(key[column]) for key in grouped), default=0) for column in (0, 1)]
-    lines = [f"  {count:>4} × {name:<{widths[0]}}  {was:<{widths[1]}}  {now}" for (name, was, now), count in grouped.items()]
-    return [f"{title}: {len(rows)}", *lines]
+        grouped.setdefault((re.sub(r"\b\d+\b", "*", fqn), was, now), []).append(fqn)
+    named = [(len(names), names[0] if len(names) == 1 else pattern, was, now) for (pattern, was, now), names in grouped.items()]
+    widths = [max((len(row[column]) for row in named), default=0) for column in (1, 2)]
+    return [f"{title}: {len(rows)}", *(f"  {count:>4} × {name:<{widths[0]}}  {was:<{widths[1]}}  {now}" for count, name, was, now in named)]
