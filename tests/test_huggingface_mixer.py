@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 from safetensors.torch import load_file  # noqa: E402
 from transformers import DynamicCache, StaticCache  # noqa: E402
 
-from hopfield_amem.integrations.huggingface import mixing  # noqa: E402
+from hopfield_amem.integrations.huggingface import hopfield_, mixing  # noqa: E402
 from hopfield_amem.integrations.huggingface.cache import MemorySlot  # noqa: E402
 from hopfield_amem.integrations.huggingface.tokens import documents, presence  # noqa: E402
 
@@ -116,6 +116,16 @@ def test_parameters_are_shared_and_the_attention_stays_as_it_was():
     assert not hasattr(attention, "cell") and attention.config is stock.config and stock.config._attn_implementation == "sdpa"
     stock.model.layers[1].self_attn = attention
     assert torch.equal(stock(ids).logits, expected)
+
+
+def test_hopfield_swaps_attention_and_gives_it_back():
+    made, ids = model("qwen3"), tokens(2, 7)
+    expected = made(ids).logits
+    report = hopfield_(made, presets.gated_delta_net(), targets=["0.self_attn", "2.self_attn"])
+    assert list(report.replaced) == ["model.layers.0.self_attn", "model.layers.2.self_attn"]
+    assert not torch.allclose(made(ids).logits, expected)
+    report.undo()
+    assert torch.equal(made(ids).logits, expected)
 
 
 @pytest.mark.parametrize("name", CELLS)
