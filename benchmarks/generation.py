@@ -102,7 +102,10 @@ def page(result: dict) -> str:
     lines += ["| longest over shortest | " + " | ".join(f"{v['time']:.2f} × time, {v['bytes']:.1f} × size" for v in result["growth"].values()) + " |", ""]
     constant = [name for name, grown in result["growth"].items() if grown["constant"]]
     gap = max(rows[0]["gap"].values())
-    lines += [f"Constant (time ≤ {STEEPEST:g} ×, size 1 ×): {', '.join(constant) or 'none'}. Reading in pieces differs from one pass by at most {gap:.0e} (logits).", ""]
+    lines += [
+        f"Constant (time ≤ {STEEPEST:g} ×, size 1 ×): {', '.join(constant) or 'none'}. Reading in pieces differs from one pass by at most {gap:.0e} (logits).",
+        "",
+    ]
     return "\n".join(lines)
 
 

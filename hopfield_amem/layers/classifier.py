@@ -104,7 +104,9 @@ class HopfieldClassifier(ClassifierMixin, BaseEstimator):
     def _tempered(self) -> HopfieldClassifier:
         """Choose the energy and its β for what is stored."""
         if not isinstance(self.energy, ReadEnergy | None) or not isinstance(self.descent, Descent | None):
-            raise ValueError(f"energy is a ReadEnergy such as presets.entmax(), descent one such as FixedPoint(), or None; got {self.energy!r}, {self.descent!r}.")
+            raise ValueError(
+                f"energy is a ReadEnergy such as presets.entmax(), descent one such as FixedPoint(), or None; got {self.energy!r}, {self.descent!r}."
+            )
         beta = "data" if self.energy is None and self.beta is None else self.beta
         patterns = torch.from_numpy(self.patterns_)
         self.energy_ = tempered(presets.distance() if self.energy is None else self.energy, beta, patterns, SLOTS, SHARE)

@@ -84,7 +84,9 @@ class PatternStore(nn.Module):
             )
         width = None if self.values is None else self.values.shape[1]
         if self._count and width != (None if values is None else values.shape[1]):
-            raise ValueError(f"All patterns of a memory have values of one width, or none has: {width} before, {None if values is None else values.shape[1]} now.")
+            raise ValueError(
+                f"All patterns of a memory have values of one width, or none has: {width} before, {None if values is None else values.shape[1]} now."
+            )
         for name, rows in (("patterns", patterns), ("values", values)):
             if rows is not None:
                 checks.contents(None, {name: rows}, rows)
