@@ -38,7 +38,6 @@ class Chunked(Bounded):
             state, keys, values, _ = layout.grouped()
             output, level = softened((state, keys, values, layout.gate(), layout.once(self.origin)), self.spec.name, width, bool(gates.reach))
         else:
-            origin = None if self.origin is None else layout.batched(self.origin)
-            tensors = (*layout.folded(), None if bias is None else layout.batched(bias), origin, gates.seed)
+            tensors = (*layout.joined(), None if bias is None else layout.batched(bias), layout.entries(self.origin), gates.seed)
             output, level = streamed(tensors, self.spec.name, width, gates.reach, gates.dropout, VALUE if value else 0)
         return layout.unfolded(output), layout.unfolded(level.unsqueeze(-1)).squeeze(-1)

@@ -79,8 +79,6 @@ def backward(memory: Cut, output: Tensor, value: Tensor, cotangent: Tensor, pull
         if len(slices) == 1 and memory.identity:
             return d_state, to_lifted, None if memory.values is None else to_read
         d_keys = torch.zeros(memory.keys.shape, dtype=memory.keys.dtype) if d_keys is None else d_keys
-        if memory.identity:
-            d_keys[..., j, :] = to_lifted
         memory.lower((slice(None), slice(None), j), to_lifted, d_keys)
         if memory.values is not None:
             d_values = torch.zeros(memory.values.shape, dtype=memory.values.dtype) if d_values is None else d_values
@@ -125,7 +123,9 @@ def _merged(output: Tensor, level: Tensor, part: Tensor, log: Tensor) -> tuple[T
 
 def _operands(memory: Cut, j: slice, columns: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """State, keys and values of one width, as the fused kernel wants them, with at least so many columns; and the additive mask."""
-    keys, values = memory.slots((slice(None), slice(None), j))
+    index = (slice(None), slice(None), j)
+    keys = memory.lifted(index)
+    values = keys[..., : memory.width] if memory.values is None else memory.values[index]
     group = memory.state.shape[1] // keys.shape[1]
     if group > 1 and not GROUPED:
         keys, values = (t.repeat_interleave(group, 1) for t in (keys, values))

@@ -40,6 +40,17 @@ class Layout:
             None if presence is None else self.batched(presence),
         )
 
+    def joined(self) -> tuple[Tensor | None, ...]:
+        """``folded``, with one entry of keys, values and presence for every few consecutive members that share it."""
+        state, keys, values, presence = self.tensors
+        state = self._rowed(state).reshape(self._count(self.kept), self._count(self.shared) * self.rows, state.shape[-1])
+        return state, self.entries(keys), self.entries(values), self._gates()
+
+    def entries(self, tensor: Tensor | None) -> Tensor | None:
+        """Of a (..., rows, columns) tensor of the memory one for each group of heads that shares it: (b / group, rows, columns)"""
+        tensor = self.once(tensor)
+        return None if tensor is None else tensor.flatten(0, 1)
+
     def grouped(self, *vectors: tuple[Tensor | None, int]) -> list[Tensor | None]:
         """State (b, h, rows, e), keys and values (b, h / group, n, ·), presence (b, h, rows or 1, n or 1).
 
@@ -54,19 +65,21 @@ class Layout:
         """Of a (..., rows, columns) tensor of the memory one for each group of heads that shares it: (b, h / group, rows, columns)"""
         if tensor is None:
             return None
-        shape, kept = self._padded(tensor.shape[:-2]), self.kept[: self._split()]
+        first, split = self._cuts()
+        shape, kept = self._padded(tensor.shape[:-2]), self.kept[:split]
         tensor = tensor.reshape((*(shape[k] for k in kept), *tensor.shape[-2:]))
-        batch, heads = self._count(kept[:-1]), self._count(kept[-1:])
-        return tensor.expand((*(self.lead[k] for k in kept), *tensor.shape[-2:])).reshape(batch, heads, *tensor.shape[-2:])
+        tensor = tensor.expand((*(self.lead[k] for k in kept), *tensor.shape[-2:]))
+        return tensor.reshape(self._count(kept[:first]), self._count(kept[first:]), *tensor.shape[-2:])
 
     def gate(self) -> Tensor | None:
-        """The presence as it is where all heads share it, (b, h or 1, rows or 1, n or 1)"""
-        presence = self.tensors[3]
-        gate = self._every(presence, 2)
-        if gate is None or presence is None:
-            return None
-        shape = self._padded(presence.shape[:-2])
-        return gate[:, :1] if all(shape[k] == 1 for k in self.kept[max(self._split() - 1, 0) :]) else gate
+        """The presence, one for all heads where they share it, (b, h or 1, rows or 1, n or 1)"""
+        gate = self._every(self.tensors[3], 2)
+        return gate[:, :1] if gate is not None and self._uniform() <= self._cuts()[0] else gate
+
+    def _gates(self) -> Tensor | None:
+        """The presence with one entry for every few consecutive members that share it, (b or fewer, rows or 1, n or 1)"""
+        gate = self.gate()
+        return None if gate is None else (gate if self._uniform() else gate[:1]).flatten(0, 1)
 
     def unfolded(self, result: Tensor) -> Tensor:
         """(b, rows, columns) or (b, h, rows, columns) -> (..., q, columns)"""
@@ -85,17 +98,27 @@ class Layout:
         last = len(self.lead)
         return state.expand(*self.lead, *state.shape[-2:]).permute(*self.kept, *self.shared, last, last + 1)
 
-    def _split(self) -> int:
-        """How many kept dimensions come before those in which keys and values do not vary; the last of them counts the memories."""
+    def _cuts(self) -> tuple[int, int]:
+        """How many kept dimensions are batch, and how many come before those in which keys and values do not vary. Heads are all but the batch."""
         memory = [self._padded(t.shape[:-2]) for t in self.tensors[1:3] if t is not None]
+        split, uniform = self._constant(memory), self._uniform()
+        return (uniform if uniform == split else max(split - 1, 0)), split
+
+    def _uniform(self) -> int:
+        """How many kept dimensions come before those in which the presence does not vary."""
+        presence = self.tensors[3]
+        return 0 if presence is None else self._constant([self._padded(presence.shape[:-2])])
+
+    def _constant(self, shapes: list[list[int]]) -> int:
+        """How many kept dimensions come before those in which all these shapes are 1."""
         split = len(self.kept)
-        while split and all(shape[self.kept[split - 1]] == 1 for shape in memory):
+        while split and all(shape[self.kept[split - 1]] == 1 for shape in shapes):
             split -= 1
         return split
 
     def _sizes(self) -> tuple[int, int]:
         """Batch and heads."""
-        first = max(self._split() - 1, 0)
+        first, _ = self._cuts()
         return self._count(self.kept[:first]), self._count(self.kept[first:])
 
     def _every(self, tensor: Tensor | None, trailing: int) -> Tensor | None:

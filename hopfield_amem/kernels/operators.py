@@ -67,6 +67,7 @@ def _(cotangents, inputs, presence, bias, origin, seed, rows, rule, width, reach
 def definition(tensors, options) -> tuple[Tensor, Tensor]:
     """``(output, Q)`` with every matrix in full: what ``read`` computes, in differentiable torch."""
     (state, keys, values, presence, bias, origin, seed), (rule, width, reach, rate, _) = tensors, options
+    keys, values, presence, origin = (_spread(t, state.shape[0]) for t in (keys, values, presence, origin))
     known, keys = _rule(rule), keys if origin is None else keys - origin
     lifted = known.similarity.lift_keys(keys) if known.similarity.inner else keys
     score = state @ lifted.mT if known.similarity.inner else warmed(known.similarity, state, keys)
@@ -77,6 +78,11 @@ def definition(tensors, options) -> tuple[Tensor, Tensor]:
     keep = gates.kept(score.shape[:-2], score.shape[-2], score.shape[-1], score.dtype)
     weights = weights if keep is None else weights * keep
     return weights @ (lifted[..., :width] if values is None else values), known.scaling.value(known.separation, score, presence)
+
+
+def _spread(tensor: Tensor | None, members: int) -> Tensor | None:
+    """With one entry for every member."""
+    return tensor if tensor is None or tensor.shape[0] == members else tensor.repeat_interleave(members // tensor.shape[0], 0)
 
 
 def _backward(cotangents, tensors, results, options, _):
