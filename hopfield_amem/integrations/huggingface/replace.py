@@ -73,7 +73,7 @@ def _made(model: nn.Module, spec: object, build: Build, wanted: Callable[[Place]
         if isinstance(memory, str):
             left.append((place, memory))
         else:
-            title = str(memory.given if isinstance(memory, HopfieldFFN) else spec).replace("\n", "; ")
+            title = str(memory.given if isinstance(memory, HopfieldFFN) else spec)
             swaps.append(Swap.of(place, memory, title))
     return swaps, left
 
