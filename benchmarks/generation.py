@@ -92,20 +92,17 @@ def page(result: dict) -> str:
     versions = ", ".join(f"{name} {where['versions'][name]}" for name in ("python", "torch", "transformers"))
     lines = [
         "# Generating with a memory in a HuggingFace model", "",
-        f"`{result['command']}` on {where['machine']['cpu']}, {where['threads']} threads, {where['date'][:10]}; {versions}. "
-        f"LlamaForCausalLM, hidden {shape['hidden_size']}, {shape['num_hidden_layers']} layers, 8 heads, float32, batch 1; random weights. One token through the whole "
-        "model, fastest of alternating samples, and what its cache then holds."
-        + (" Quick run: small sizes, not to be quoted." if where["quick"] else ""), "",
+        f"`{result['command']}` on {where['machine']['cpu']}, {where['threads']} threads, {where['date'][:10]}; {versions}. LlamaForCausalLM, hidden "
+        f"{shape['hidden_size']}, {shape['num_hidden_layers']} layers, 8 heads, float32, batch 1; random weights. One token through the whole model, "
+        "fastest of alternating samples, and what its cache then holds." + " Quick run: small sizes, not to be quoted." * where["quick"], "",
         "| tokens read | " + " | ".join(MEMORIES) + " |", "|---" * (len(MEMORIES) + 1) + "|",
     ]  # fmt: skip
     lines += [f"| {row['context']:,} | " + " | ".join(_cell(row, name) for name in MEMORIES) + " |" for row in rows]
     lines += ["| longest over shortest | " + " | ".join(f"{v['time']:.2f} × time, {v['bytes']:.1f} × size" for v in result["growth"].values()) + " |", ""]
     constant = [name for name, grown in result["growth"].items() if grown["constant"]]
     gap = max(rows[0]["gap"].values())
-    lines += [
-        f"Constant (time ≤ {STEEPEST:g} ×, size 1 ×): {', '.join(constant) or 'none'}. Reading in pieces differs from one pass by at most {gap:.0e} (logits).",
-        "",
-    ]
+    lines += [f"Constant (time ≤ {STEEPEST:g} ×, size 1 ×): {', '.join(constant) or 'none'}."]
+    lines += [f"Reading in pieces differs from one pass by at most {gap:.0e} (logits).", ""]
     return "\n".join(lines)
 
 

@@ -166,6 +166,17 @@ def test_generation_is_the_same_without_a_cache(kind, layers, name, options):
     assert torch.equal(cached, generated(made, ids, there, use_cache=False, **options))
 
 
+def test_the_decoder_of_an_encoder_and_a_decoder_has_memories_too():
+    layers = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 16))}
+    config = transformers.BartConfig(vocab_size=40, d_model=16, **layers, decoder_start_token_id=1, forced_eos_token_id=None, eos_token_id=None, pad_token_id=0)
+    made, (ids, there) = transformers.BartForConditionalGeneration(config).double().eval(), padded()
+    mixed(made, presets.gated_delta_net())
+    assert [name for name, module in made.named_modules() if hasattr(module, "cell")] == [f"model.decoder.layers.{i}.self_attn" for i in range(2)]
+    with torch.no_grad():
+        made.get_output_embeddings().weight.mul_(20)
+    assert torch.equal(generated(made, ids, there, num_beams=2), generated(made, ids, there, num_beams=2, use_cache=False))
+
+
 def test_samples_of_one_prompt_have_a_memory_each():
     made, ids = mixed(model("llama"), presets.gated_delta_net()), tokens(1, 5)
     sampled = made.generate(ids, max_new_tokens=6, do_sample=True, num_return_sequences=4, return_dict_in_generate=True, output_logits=True)
