@@ -51,7 +51,7 @@ class HopfieldClassifier(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         self.classes_, self.labels_ = np.unique(y, return_inverse=True)
-        self.patterns_ = X.copy()
+        self.patterns_ = np.array(X)
         return self._tempered()
 
     def partial_fit(self, X, y, classes=None) -> HopfieldClassifier:

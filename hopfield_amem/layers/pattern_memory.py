@@ -192,12 +192,9 @@ class PatternMemory(PatternStore):
     def _watch(self) -> None:
         self._watched, capacity = self._count, self.capacity()
         if self._count > capacity:
-            warnings.warn(
-                f"{self._count} patterns are stored, but only about {capacity:g} like them can be told apart once half of their features are lost (see "
-                "PatternMemory.capacity). Forget some, store them wider or more distinct, or say in recall which features are known.",
-                CapacityWarning,
-                stacklevel=4,
-            )
+            expected = f"{self._count} patterns are stored, but about {capacity:g} like them can be recalled from queries that lost half their features"
+            way_out = "Forget some, store wider or more distinct ones, or say in recall which features are known."
+            warnings.warn(f"{expected} (see PatternMemory.capacity). {way_out}", CapacityWarning, stacklevel=4)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, patterns={self._count}, values={None if self.values is None else self.values.shape[1]}, beta={self.beta!r}\n{self._spec}"
