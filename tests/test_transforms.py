@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from hopfield_amem import ENERGIES, explain, presets, retrieve
 from hopfield_amem.descent import FixedPoint
 from hopfield_amem.energies import Cosine, Exp, Log, Manhattan, ReadEnergy
-from hopfield_amem.kernels import operators
+from hopfield_amem.kernels import engine, gated, operators
 from hopfield_amem.layers import HopfieldLookup
 
 BACKENDS = ["reference", "chunked"]
@@ -116,6 +116,20 @@ def test_compile_fullgraph(name, backend):
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     for mine, truth in zip(torch.autograd.grad(compiled(*given), given), torch.autograd.grad(loss(*given), given), strict=True):
         torch.testing.assert_close(mine, truth)
+
+
+@pytest.mark.parametrize("name", ["log_sum_exp", "entmax", "gelu_feed_forward"])
+def test_a_derivative_inside_a_compiled_function_is_differentiated_again(name):
+    query, keys, _ = tensors(requires_grad=True)
+    energy, gates = ENERGIES[name], gated(None, None, True, 0.0, query.device)
+
+    def moved(x):
+        return x - torch.func.grad(lambda state: engine(energy, state @ x.mT @ x, keys, gates, backend="chunked").value(state @ x.mT @ x).sum())(x)
+
+    compiled = torch.compile(moved, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(query), moved(query))
+    expected, found = (torch.autograd.grad(f(query).square().sum(), (query, keys)) for f in (moved, compiled))
+    torch.testing.assert_close(found, expected)
 
 
 def test_compile_fullgraph_of_a_threshold_and_of_attention_as_a_fixed_point():

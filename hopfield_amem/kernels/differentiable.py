@@ -32,7 +32,9 @@ FAMILIES: dict[str, Family] = {}
 
 
 def differentiable(family: str, options: tuple, *tensors: Tensor | None) -> tuple[Any, ...]:
-    """All results of a read by a family, the first of them differentiable."""
+    """All results of a read by a family, the first of them differentiable; under a transform inside a compiled function those alone."""
+    if torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None:
+        return FAMILIES[family].definition(tensors, options)  # differentiated again, an operator's own derivative would silently be a constant there
     if torch.compiler.is_compiling() and not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
         return FAMILIES[family].forward(tensors, options)  # a function whose inputs want no gradient cannot be traced
     function = Read if torch.compiler.is_compiling() else ReadTangent

@@ -159,17 +159,15 @@ class EnergyTransformerBlock(Associative):
 
     def _velocity(self, state: Tensor, seen: Seen) -> Tensor:
         """``dx/dτ = −∂E/∂g``; of the norm's own term that is −x. (..., n, dim) -> (..., n, dim)"""
-        trains = torch.compiler.is_compiling() and torch.is_grad_enabled()
-        backend = "reference" if trains else "auto"  # a compiled streamed read has no second derivative
-        slope = torch.func.grad(lambda g: self._interaction(g, seen, backend).sum())(self.norm(state))
+        slope = torch.func.grad(lambda g: self._interaction(g, seen).sum())(self.norm(state))
         return seen.rows(-(state + slope), 0.0)
 
-    def _interaction(self, g: Tensor, seen: Seen, backend: str = "auto") -> Tensor:
+    def _interaction(self, g: Tensor, seen: Seen) -> Tensor:
         """Attention energy and memory energy of every sample. (..., n, dim) -> (...)"""
         query, keys = self._headed(g)
-        between = elsewhere(self.spec, query, keys, seen.pairs, backend) / self.spec.inverse_temperature(1, g)
+        between = elsewhere(self.spec, query, keys, seen.pairs) / self.spec.inverse_temperature(1, g)
         rows, spec = g.reshape(1, -1, self.dim), self.memory.spec
-        alone = engine(spec, rows, self.memory.keys.to(g.dtype), backend=backend).value(rows) / spec.inverse_temperature(1, g)
+        alone = engine(spec, rows, self.memory.keys.to(g.dtype)).value(rows) / spec.inverse_temperature(1, g)
         return -seen.heads(between).sum((-2, -1)) - seen.tokens(alone.reshape(g.shape[:-1])).sum(-1)
 
     def _headed(self, g: Tensor) -> tuple[Tensor, Tensor]:

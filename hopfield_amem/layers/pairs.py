@@ -42,7 +42,7 @@ def others(tokens: int, pairs: Tensor | None, device: torch.device) -> Tensor:
     return apart if pairs is None else torch.where(apart, pairs, torch.zeros((), dtype=pairs.dtype, device=device))
 
 
-def elsewhere(energy: ReadEnergy, query: Tensor, keys: Tensor, pairs: Tensor | None, backend: str) -> Tensor:
+def elsewhere(energy: ReadEnergy, query: Tensor, keys: Tensor, pairs: Tensor | None) -> Tensor:
     """Q of every query over all tokens but its own, 0 where there is none. (..., n, d) twice -> (..., n)
 
     Of few tokens, each one's own is masked. Of many, Q over the tokens before and Q over those after are merged, where Q merges.
@@ -51,9 +51,9 @@ def elsewhere(energy: ReadEnergy, query: Tensor, keys: Tensor, pairs: Tensor | N
     merges = isinstance(energy.scaling, (Sum, Log)) and not has_null_slot(energy.scaling)
     if tokens <= FEW or not merges or (pairs is not None and pairs.shape[-2] > 1):
         seen = others(tokens, pairs, query.device)
-        return torch.where((seen > 0).any(-1), engine(energy, query, keys, Gates(seen), backend=backend).value(query), 0.0)
-    before = _before(energy, query, keys, pairs, backend)
-    after = _before(energy, query.flip(-2), keys.flip(-2), None if pairs is None else pairs.flip(-1), backend).flip(-1)
+        return torch.where((seen > 0).any(-1), engine(energy, query, keys, Gates(seen)).value(query), 0.0)
+    before = _before(energy, query, keys, pairs)
+    after = _before(energy, query.flip(-2), keys.flip(-2), None if pairs is None else pairs.flip(-1)).flip(-1)
     value = before + after if isinstance(energy.scaling, Sum) else _log_add(before, after)
     if pairs is None:
         return value
@@ -61,11 +61,11 @@ def elsewhere(energy: ReadEnergy, query: Tensor, keys: Tensor, pairs: Tensor | N
     return torch.where(there.sum(-1, keepdim=True) > there, value, 0.0)
 
 
-def _before(energy: ReadEnergy, query: Tensor, keys: Tensor, pairs: Tensor | None, backend: str) -> Tensor:
+def _before(energy: ReadEnergy, query: Tensor, keys: Tensor, pairs: Tensor | None) -> Tensor:
     """Q of every query over the tokens before it, for the first one that of no token. (..., n, d) twice -> (..., n)"""
     query, keys = query[..., 1:, :], keys[..., :-1, :]
     gates = Gates(None if pairs is None else pairs[..., :-1], reach=EVERYTHING)
-    return pad(engine(energy, query, keys, gates, backend=backend).value(query), (1, 0), value=0.0 if isinstance(energy.scaling, Sum) else -math.inf)
+    return pad(engine(energy, query, keys, gates).value(query), (1, 0), value=0.0 if isinstance(energy.scaling, Sum) else -math.inf)
 
 
 def _log_add(first: Tensor, second: Tensor) -> Tensor:
