@@ -86,6 +86,8 @@ def _table(title: str, rows: list[tuple[str, str, str]]) -> list[str]:
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for fqn, was, now in rows:
         grouped.setdefault((re.sub(r"\b\d+\b", "*", fqn), was, now), []).append(fqn)
-    named = [(len(names), names[0] if len(names) == 1 else pattern, was, now) for (pattern, was, now), names in grouped.items()]
-    widths = [max((len(row[column]) for row in named), default=0) for column in (1, 2)]
-    return [f"{title}: {len(rows)}", *(f"  {count:>4} × {name:<{widths[0]}}  {was:<{widths[1]}}  {now}" for count, name, was, now in named)]
+    counts = [f"{len(names)} ×" for names in grouped.values()]
+    columns = [names[0] if len(names) == 1 else key[0] for key, names in grouped.items()], [was for _, was, _ in grouped]
+    widths = [max(map(len, column), default=0) for column in columns]
+    cells = zip(counts, *columns, (now for _, _, now in grouped), strict=True)
+    return [f"{title}: {len(rows)}", *(f"  {count:>6} {name:<{widths[0]}}  {was:<{widths[1]}}  {now}" for count, name, was, now in cells)]
