@@ -531,3 +531,15 @@ def test_a_memory_takes_the_place_of_attention(monkeypatch):
     assert model.model.layers[1].self_attn is stock
     with pytest.raises(ValueError, match=r"no attention module to swap.*\n.*layers\.0\.self_attn: first layers stay"):
         hopfield_(model, presets.delta_net(), r".*\.0\.self_attn")
+
+
+def test_mixers_come_and_go_with_their_projections():
+    model = made("Llama")
+    before, modules = output(model), {n: id(m) for n, m in model.named_modules()}
+    report = hopfield_(model, presets.delta_net())
+    assert list(report.replaced) == [f"model.layers.{layer}.self_attn" for layer in range(2)]
+    assert all(id(model.get_submodule(n)) == module for n, module in modules.items() if n.endswith("_proj"))
+    assert (output(model) - before).abs().max() > 1e-3 and "write" in str(report)
+    report.undo()
+    assert {n: id(m) for n, m in model.named_modules()} == modules
+    torch.testing.assert_close(output(model), before, rtol=0, atol=0)
