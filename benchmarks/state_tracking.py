@@ -27,7 +27,8 @@ import tracking_store
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from tracking_runs import STUDIES, finished, take
+from studies import finished
+from tracking_runs import STUDIES, take
 
 RESULTS = Path(__file__).parent / "results" / "tracking"
 CORES = os.cpu_count() or 1

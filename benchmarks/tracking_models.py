@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.nn.functional import pad, silu
@@ -19,12 +20,38 @@ WHOLE = Writing(rate=1.0)
 
 
 @dataclass(frozen=True)
+class Shape:
+    """Width, heads and layers of a model, and what its mixers add: rotary positions, convolution, erase keys."""
+
+    dim: int = 64
+    heads: int = 2
+    layers: int = 1
+    rotary: float | None = None
+    taps: int = 0
+    erase: bool = False
+
+
+class Mixing(Protocol):
+    """Anything that makes the mixer of a block."""
+
+    def mixer(self, shape: Shape) -> nn.Module: ...
+
+
+@dataclass(frozen=True)
 class Cell:
     """A memory, and how it is addressed and written, for heads of a width."""
 
     memory: Callable[[int], Memory | ReadEnergy]
     norm: float | None = None
     writing: Writing = WHOLE
+
+    def mixer(self, shape: Shape) -> nn.Module:
+        """The layer of a model's shape: tokens (batch, T, dim) to tokens, and whatever it remembers."""
+        memory = self.memory(shape.dim // shape.heads)
+        addressing = Addressing(self.norm, shape.taps, shape.rotary)
+        decay = retention(shape.heads) if self is CELLS["RetNet"] else None
+        writing = Writing(self.writing.rate, self.writing.limit, shape.erase and _erases(memory), decay)
+        return MemoryMixer(shape.dim, shape.heads, memory, addressing=addressing, writing=writing)
 
 
 def delta_former(prediction: Callable[[int], ReadEnergy], norm: float | None) -> Cell:
@@ -53,26 +80,6 @@ CELLS = {
 }
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Width, heads and layers of a model, and what its mixers add: rotary positions, convolution, erase keys."""
-
-    dim: int = 64
-    heads: int = 2
-    layers: int = 1
-    rotary: float | None = None
-    taps: int = 0
-    erase: bool = False
-
-
-def mixer(cell: Cell, shape: Shape) -> MemoryMixer:
-    width = shape.dim // shape.heads
-    addressing = Addressing(cell.norm, shape.taps, shape.rotary)
-    decay = retention(shape.heads) if cell is CELLS["RetNet"] else None
-    writing = Writing(cell.writing.rate, cell.writing.limit, shape.erase and _erases(cell.memory(width)), decay)
-    return MemoryMixer(shape.dim, shape.heads, cell.memory(width), addressing=addressing, writing=writing)
-
-
 def _erases(memory: Memory | ReadEnergy) -> bool:
     return isinstance(memory, Memory) and isinstance(memory.write, Delta)
 
@@ -80,10 +87,10 @@ def _erases(memory: Memory | ReadEnergy) -> bool:
 class Block(nn.Module):
     """``x + mixer(norm(x))``, then ``x + swiglu(norm(x))``."""
 
-    def __init__(self, cell: Cell, shape: Shape):
+    def __init__(self, cell: Mixing, shape: Shape):
         super().__init__()
         hidden = 8 * shape.dim // 3
-        self.before, self.mixer = nn.RMSNorm(shape.dim), mixer(cell, shape)
+        self.before, self.mixer = nn.RMSNorm(shape.dim), cell.mixer(shape)
         self.between, self.up, self.down = nn.RMSNorm(shape.dim), nn.Linear(shape.dim, 2 * hidden, bias=False), nn.Linear(hidden, shape.dim, bias=False)
         for linear in (self.up, self.down):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
@@ -97,7 +104,7 @@ class Block(nn.Module):
 class Tracker(nn.Module):
     """Tokens (batch, T), or vectors padded to the width, to the logits of a class at every position."""
 
-    def __init__(self, inputs: int, classes: int, cell: Cell, shape: Shape):
+    def __init__(self, inputs: int, classes: int, cell: Mixing, shape: Shape):
         super().__init__()
         self.embedding = nn.Embedding(inputs, shape.dim)
         self.blocks = nn.Sequential(*(Block(cell, shape) for _ in range(shape.layers)))

@@ -1,17 +1,14 @@
-"""Many runs: which ones a study takes, side by side in processes, each kept as one JSON file, so that a study cut short goes on."""
+"""Many runs: which ones a study takes."""
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
-import results
+import studies
 import torch
 from rich.progress import Progress
 from tracking_models import Shape
@@ -96,33 +93,11 @@ def name(run: Run) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{size} {run.cell} width {run.shape.dim}{extras} seed {run.seed} {run.device}".lower())
 
 
-def finished(folder: Path) -> list[dict]:
-    """All runs that are there."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-
-
 def take(runs: list[Run], folder: Path, processes: int, progress: Progress) -> None:
-    """Take the runs whose result is not there yet; one that was asked for otherwise is taken again."""
-    missing = [run for run in runs if not _taken(run, folder)]
-    bar = progress.add_task(f"{folder.name}: {len(runs) - len(missing)} there", total=len(runs), completed=len(runs) - len(missing))
-    for record in _records(missing, processes):
-        results.save(folder, record.pop("file"), record)
-        progress.update(bar, advance=1, description=f"{record['cell']} {record['accuracy']:.3f}")
+    """Take the runs whose result is not there yet."""
+    studies.take([studies.Job(name(run), described(run), partial(_train, run)) for run in runs], folder, processes, progress)
 
 
-def _records(runs: list[Run], processes: int) -> Iterator[dict]:
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(_one, run) for run in runs]):
-            yield done.result()
-
-
-def _one(run: Run) -> dict:
-    torch.set_num_threads(1)
+def _train(run: Run) -> dict:
     warnings.simplefilter("ignore", UnstableWrite)  # erase keys are free to point elsewhere
-    environment = results.environment(1, quick=False) | ({} if run.device == "cpu" else {"device": torch.cuda.get_device_name(run.device)})
-    return {"file": name(run), **train(run), "environment": environment}
-
-
-def _taken(run: Run, folder: Path) -> bool:
-    path = folder / f"{name(run)}.json"
-    return path.exists() and json.loads(json.dumps(described(run))).items() <= json.loads(path.read_text(encoding="utf-8")).items()
+    return train(run) | {"environment": {} if run.device == "cpu" else {"device": torch.cuda.get_device_name(run.device)}}

@@ -59,7 +59,7 @@ def train(run: Run, report: Callable[[int, int, float], None] = lambda step, len
     recipe, step = run.recipe, 0
     for step in range(1, recipe.steps + 1):
         elapsed = time.perf_counter() - start
-        _schedule(optimizer, recipe, step)
+        schedule(optimizer, recipe, step)
         recent.append(_step(run, model, optimizer, recipe.lengths[stage], generator))
         recent = recent[-WINDOW:]
         accuracy = sum(recent) / len(recent)
@@ -116,7 +116,7 @@ def _right(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.where(targets == IGNORED, torch.nan, (logits.argmax(-1) == targets).float())
 
 
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> None:
+def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> None:
     """Warm-up, then half a cosine down to a tenth."""
     fall = 0.55 + 0.45 * math.cos(math.pi * step / recipe.steps)
     for group in optimizer.param_groups:

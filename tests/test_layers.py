@@ -1,13 +1,20 @@
 """Layers own parameters; what they compute is the spec's own."""
 
 import copy
+import math
 import pickle
 
 import pytest
 import torch
 
 from hopfield_amem import ENERGIES, presets, retrieve
-from hopfield_amem.layers import HopfieldLookup
+from hopfield_amem.layers import HopfieldAttention, HopfieldLookup, HopfieldPooling, Wiring
+
+close = torch.testing.assert_close
+
+
+def tokens(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", ENERGIES)
@@ -33,3 +40,72 @@ def test_lookup_stores_settles_copies_and_reloads():
     fresh = HopfieldLookup(4, 9, presets.distance(), values=9)
     fresh.load_state_dict(layer.state_dict())
     assert torch.equal(fresh(keys), layer(keys)) and "distance" not in repr(fresh) and "‖x − ξ_μ‖²" in repr(fresh)
+
+
+def test_pooling_asks_with_its_own_tokens_and_sees_a_set():
+    layer = HopfieldPooling(16, 4, presets.entmax(), queries=3, wiring=Wiring(memories=2), dtype=torch.float64)
+    x, order, there = tokens(2, 7, 16), torch.randperm(7), torch.tensor([True] * 5 + [False] * 2)
+    asking = HopfieldAttention(16, 4, presets.entmax(), wiring=Wiring(memories=2), dtype=torch.float64)
+    asking.load_state_dict({name: p for name, p in layer.state_dict().items() if name != "seeds"})
+    close(layer(x), asking(layer.seeds, x))
+    close(layer(x[:, order]), layer(x))
+    close(layer(x, presence=there.expand(2, 7)), layer(x[:, :5]))
+    close(layer(x, 2 * x), asking(layer.seeds, x, 2 * x))
+    assert layer(x).shape == (2, 3, 16) and layer(x[0]).shape == (3, 16) and layer.energy(x).shape == (2, 4, 3) and layer.association(x).shape == (2, 4, 3, 7)
+    for view in ("energy", "association", "descended"):
+        mine, truth = (getattr(*pair)(*given, presence=there.expand(2, 7)) for pair, given in (((layer, view), (x,)), ((asking, view), (layer.seeds, x))))
+        close(getattr(mine, "energy", mine), getattr(truth, "energy", truth))
+    assert all(grad.abs().max() > 0 for grad in torch.autograd.grad(layer(x).square().sum(), list(layer.parameters())))
+
+
+@pytest.mark.parametrize("name", ENERGIES)
+def test_a_lookup_is_an_attention_to_its_weights(name):
+    lookup = HopfieldLookup(16, 9, ENERGIES[name].at(0.05), values=5, dtype=torch.float64)
+    bare = HopfieldAttention(
+        16, 1, ENERGIES[name].at(0.05), wiring=Wiring(head_dim=(16, 5), sources=(16, 5, 5), static=("query", "keys", "values", "output")), dtype=torch.float64
+    )
+    x = tokens(2, 7, 16)
+    close(lookup(x), bare(x, lookup.keys, lookup.values))
+    close(lookup.energy(x), bare.energy(x, lookup.keys, lookup.values).squeeze(1))
+    close(lookup.association(x), bare.association(x, lookup.keys, lookup.values).squeeze(1))
+
+
+def attention(*given, **options):
+    return HopfieldAttention(16, 4, dtype=torch.float64)(*given, **options)
+
+
+MISUSES = {
+    "all of them together": lambda: HopfieldAttention(16, 4, wiring=Wiring(head_dim=8, static=("query",))),
+    "must divide the number of heads": lambda: HopfieldAttention(16, 4, wiring=Wiring(memories=3)),
+    "pairs of channels": lambda: HopfieldAttention(12, 4, wiring=Wiring(rotary=1e4)),
+    "built from a ReadEnergy": lambda: HopfieldAttention(16, 4, presets.delta_net()),
+    "beta is a number": lambda: HopfieldLookup(4, 3, presets.distance().at(torch.ones(1))),
+    "descends by FixedPoint": lambda: HopfieldAttention(16, 4, None, 3),
+    "at least one query": lambda: HopfieldPooling(16, 4, queries=0),
+    "must be positive, got dim=4": lambda: HopfieldLookup(4, 0),
+    "store needs patterns": lambda: HopfieldLookup.store(presets.distance(), torch.ones(3)),
+    "Every key needs one value": lambda: HopfieldLookup.store(presets.distance(), torch.ones(3, 4), torch.ones(2, 4)),
+    "takes queries": lambda: HopfieldLookup(4, 3)(torch.ones(2, 5)),
+    "static is a tuple of names": lambda: Wiring(static="query"),
+    "norms is a tuple of names": lambda: Wiring(norms=("output",)),
+    "number of key and value heads": lambda: Wiring(memories=0),
+    "sources are three widths": lambda: Wiring(sources=(3, 4)),
+    "cannot be static as well": lambda: Wiring(connected=True, static=("values",)),
+    "base of rotary positions": lambda: Wiring(rotary=1.0),
+    "dropout is the probability": lambda: Wiring(dropout=1.0),
+    "takes query tokens": lambda: attention(tokens(2, 5, 15)),
+    "takes keys tokens": lambda: attention(tokens(2, 5, 16), tokens(2, 5, 15)),
+    "takes values tokens": lambda: attention(tokens(2, 5, 16), tokens(2, 5, 16), tokens(16)),
+    "presence has one entry per slot": lambda: attention(tokens(2, 5, 16), presence=torch.ones(5, dtype=torch.bool)),
+    "does not broadcast": lambda: attention(tokens(2, 5, 16), presence=torch.ones(2, 4, dtype=torch.bool)),
+    "Every key needs": lambda: attention(tokens(2, 5, 16), tokens(2, 4, 16), tokens(2, 3, 16)),
+    "leading dimensions must broadcast": lambda: attention(tokens(2, 5, 16), tokens(3, 5, 16)),
+    "causal is": lambda: attention(tokens(2, 5, 16), causal=0),
+    "NaN or Inf": lambda: attention(tokens(2, 5, 16) * math.nan),
+}
+
+
+@pytest.mark.parametrize("message", MISUSES)
+def test_errors_at_the_door(message):
+    with pytest.raises(ValueError, match=message):
+        MISUSES[message]()

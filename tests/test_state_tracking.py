@@ -6,9 +6,10 @@ import pytest
 import torch
 from rich.progress import Progress
 from state_tracking import report
+from studies import finished
 from tracking_construction import LINEAR, ROUNDED, Vocabulary, exactness, frame
 from tracking_models import CELLS, Shape, Tracker
-from tracking_runs import STUDIES, finished, name, take
+from tracking_runs import STUDIES, name, take
 from tracking_tasks import IGNORED, Reachability, Recall, Swaps, Words
 from tracking_train import Recipe, Run, train
 

@@ -51,7 +51,7 @@ class FixedPoint(Descent):
             checks.bounded(landscape.spec, landscape.keys, landscape.gates.presence)
         assert landscape.engine is not None
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient == "recompute"):
-            path = descend(landscape, landscape.engine.settle, self.steps, self.tolerance, self.record)
+            path = descend(landscape.start, landscape.engine.settle, self.steps, self.tolerance, self.record)
         if self.gradient == "implicit" and torch.is_grad_enabled():
             _warn_unconverged(path.residual, max(self.tolerance, 1e-3))
             path = path._replace(state=_attach(landscape, path.state))

@@ -36,4 +36,4 @@ class GradientDescent(Descent):
         if isinstance(landscape.spec, ReadEnergy):
             checks.bounded(landscape.spec, landscape.keys, landscape.gates.presence)
         step = lambda x: landscape.project(x - self.step_size * landscape.gradient(x))
-        return descend(landscape, step, self.steps, self.tolerance, self.record)
+        return descend(landscape.start, step, self.steps, self.tolerance, self.record)

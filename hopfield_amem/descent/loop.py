@@ -108,9 +108,9 @@ class Descent:
             return self.run(landscape).state.to(landscape.dtype)
 
 
-def descend(landscape: Landscape, step: Callable[[Tensor], Tensor], steps: int, tolerance: float, record: bool) -> Path:
+def descend(start: Tensor, step: Callable[[Tensor], Tensor], steps: int, tolerance: float, record: bool) -> Path:
     """Repeat a step until every query has come to rest. A query at rest no longer moves, whatever its neighbours do."""
-    state = landscape.start
+    state = start
     taken = torch.zeros(state.shape[:-1], dtype=torch.long, device=state.device)
     residual = torch.full(state.shape[:-1], float("inf"), dtype=state.dtype, device=state.device)
     path = [state.detach()] if record else []

@@ -3,7 +3,7 @@
 from . import presets
 from .activation import Gelu, Silu
 from .confinement import Confinement, Free, Hypercube, Quadratic, Sphere
-from .elementwise import Elementwise
+from .elementwise import Activation, Elementwise, gelu_tanh
 from .memory import Memory
 from .presets import ENERGIES, MEMORIES
 from .read import ReadEnergy
@@ -14,8 +14,8 @@ from .stability import Stability, UnstableWrite
 from .write import Delta, Hebbian, ImplicitDelta, Loss, Ridge, WriteEnergy
 
 __all__ = [
-    "ENERGIES", "MEMORIES", "Confinement", "Cosine", "Custom", "Delta", "Dot", "Elementwise", "Epanechnikov", "Euclidean", "Exp", "Free",
+    "ENERGIES", "MEMORIES", "Activation", "Confinement", "Cosine", "Custom", "Delta", "Dot", "Elementwise", "Epanechnikov", "Euclidean", "Exp", "Free",
     "Gelu", "Hebbian", "Hypercube", "ImplicitDelta", "Invariant", "Log", "Loss", "Manhattan", "Memory", "Power", "Quadratic", "ReadEnergy",
     "RectifiedPower", "Relu", "Ridge", "Rounded", "Scaling", "Separation", "Silu", "Similarity", "Simplex", "Sphere", "Stability", "Sum", "Tsallis",
-    "UnstableWrite", "WriteEnergy", "presets",
+    "UnstableWrite", "WriteEnergy", "gelu_tanh", "presets",
 ]  # fmt: skip

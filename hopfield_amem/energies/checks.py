@@ -13,7 +13,7 @@ from .confinement import Confinement, Free, Quadratic, Sphere
 from .scaling import Scaling, Sum
 from .separation import Separation
 from .similarity import Cosine, Dot, Manhattan
-from .truth import readable
+from .truth import autocasting, readable
 
 if TYPE_CHECKING:
     from .read import ReadEnergy
@@ -126,7 +126,7 @@ def inputs(energy: ReadEnergy, state: Tensor, keys: Tensor, values: Tensor | Non
     if values is not None and values.shape[-2] != keys.shape[-2]:
         raise ValueError(f"Every key needs one value: keys {_shape(keys)} hold {keys.shape[-2]} slots, values {_shape(values)} hold {values.shape[-2]}.")
     _one_device(named | {name: gate for name, gate in (("presence", presence), ("bias", bias)) if gate is not None})
-    if len({t.dtype for t in named.values()}) > 1 and not torch.is_autocast_enabled(state.device.type):
+    if len({t.dtype for t in named.values()}) > 1 and not autocasting(state.device):
         raise TypeError(
             "query, keys and values must share one dtype, got "
             + ", ".join(f"{k} {t.dtype}" for k, t in named.items())

@@ -25,3 +25,10 @@ def slope(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
     """The derivative of an elementwise function, or the gradient of every one of several independent scalars."""
     value, pullback = vjp(function, point)
     return pullback(torch.ones_like(value))[0]
+
+
+def elementwise(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+    """The derivative of an elementwise function; forward mode under ``torch.export``, which makes constants of what reverse mode returns."""
+    if torch.compiler.is_exporting():
+        return jvp(function, (point,), (torch.ones_like(point),))[1]
+    return slope(function, point)

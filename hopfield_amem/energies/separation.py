@@ -22,11 +22,11 @@ class Separation:
 
     def slope(self, score: Tensor) -> Tensor:
         """``F′(s)``, elementwise and differentiable."""
-        return derivative.slope(self.__call__, score)
+        return derivative.elementwise(self.__call__, score)
 
     def curvature(self, score: Tensor) -> Tensor:
         """``F″(s)``, elementwise and differentiable."""
-        return derivative.slope(self.slope, score)
+        return derivative.elementwise(self.slope, score)
 
     def formula(self, score: str) -> str:
         """F written out for a score, as in a paper."""

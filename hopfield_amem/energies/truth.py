@@ -21,6 +21,20 @@ def readable(condition: Tensor, otherwise: bool) -> bool:
     return otherwise if condition.device.type != "cpu" else _read(condition, otherwise)
 
 
+def known(condition: bool) -> bool:
+    """The truth of a condition on sizes; False where a traced size may be any, so that one graph serves them all."""
+    if not torch.compiler.is_compiling():
+        return condition
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return statically_known_true(condition)
+
+
+def autocasting(device: torch.device) -> bool:
+    """Whether autocast is on; there is none on the meta device."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+
+
 def _read(condition: Tensor, otherwise: bool) -> bool:
     if torch.compiler.is_compiling():
         return otherwise

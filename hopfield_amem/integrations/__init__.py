@@ -1,1 +1,1 @@
-"""Other people's libraries, and what of this one serves them."""
+"""WHERE IT MEETS OTHERS: other people's models on these memories."""

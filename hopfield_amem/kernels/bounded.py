@@ -40,8 +40,11 @@ class Bounded:
         return output if mass is None else self.spec.averaged(output, mass)
 
     def energy(self, state: Tensor) -> Tensor:
-        value = self.stream(state, None, value=True)[1]
-        return self.spec.confinement(state) - value / self.spec.inverse_temperature(1, state)
+        return self.spec.confinement(state) - self.value(state) / self.spec.inverse_temperature(1, state)
+
+    def value(self, state: Tensor) -> Tensor:
+        """Q of every query."""
+        return self.stream(state, None, value=True)[1]
 
     def force(self, state: Tensor) -> Tensor:
         pull, mass, _ = self.pull(state)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..energies import Custom, Elementwise, Invariant, Manhattan, Memory, ReadEnergy, Ridge, Simplex
+from ..energies.truth import known
 from . import fused
 from .association.tokens import constant
 
@@ -72,17 +73,17 @@ def explain(energy: ReadEnergy | Memory, query: Tensor, keys: Tensor, *, backend
     asked = "asked for by name; " if backend == "chunked" else ""
     if backend == "auto" and query.device.type == "cuda":
         try:
-            return _explained_kernels(spec, query, f"{scores:,} scores on a GPU")
+            return _explained_kernels(spec, query, f"{_count(scores)} scores on a GPU")
         except ValueError as error:
             asked = f"no kernel serves this ({error}); "
-    if backend == "auto" and scores <= SMALL:
-        return Explanation("reference", "full matrices", f"{asked}{scores:,} scores fit in cache, where full matrices are fastest")
+    if backend == "auto" and known(scores <= SMALL):
+        return Explanation("reference", "full matrices", f"{asked}{_count(scores)} scores fit in cache, where full matrices are fastest")
     if isinstance(spec.similarity, Manhattan):
         return Explanation("chunked", "elementwise tiles", f"{asked}{spec.similarity} is no inner product: scores are computed elementwise, tile by tile")
     if softmax:
         reason = "the weights are exp(β S − Q) of an inner product, which torch's fused attention computes exactly (a fractional presence takes tiles)"
         return Explanation("chunked", "torch fused attention", asked + reason)
-    return Explanation("chunked", "streamed tiles", f"{asked}{scores:,} scores are streamed in tiles, forward and backward")
+    return Explanation("chunked", "streamed tiles", f"{asked}{_count(scores)} scores are streamed in tiles, forward and backward")
 
 
 def _explained_writing(memory: Memory, query: Tensor, keys: Tensor, backend: str) -> Explanation:
@@ -108,7 +109,7 @@ def _explained_writing(memory: Memory, query: Tensor, keys: Tensor, backend: str
         return Explanation("recurrent", "token by token", "there is one token, and a matrix to write it into")
     if backend == "triton" or (backend == "auto" and query.device.type == "cuda"):
         try:
-            return _explained_written_kernels(memory, query, f"{asked}{tokens:,} tokens")
+            return _explained_written_kernels(memory, query, f"{asked}{_count(tokens)} tokens")
         except ValueError as error:
             if backend == "triton":
                 raise
@@ -116,22 +117,24 @@ def _explained_writing(memory: Memory, query: Tensor, keys: Tensor, backend: str
     if backend == "auto" and tokens == 1:
         return Explanation("recurrent", "token by token", f"{asked}there is one token")
     scores = math.prod(torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])) * tokens**2
-    if backend == "auto" and scores <= SMALL:
-        return Explanation("reference", "full matrices", f"{asked}{scores:,} scores fit in cache, where full matrices are fastest")
+    if backend == "auto" and known(scores <= SMALL):
+        return Explanation("reference", "full matrices", f"{asked}{_count(scores)} scores fit in cache, where full matrices are fastest")
     return _explained_chunks(memory, asked, tokens)
 
 
 def _explained_chunks(memory: Memory, asked: str, tokens: int) -> Explanation:
     """What writing in bounded memory is made of."""
     if isinstance(memory.write, Ridge):
-        return Explanation("chunked", "Cholesky factors", f"{asked}one regression is solved per token, {tokens:,} of them, and read as a matrix state")
+        return Explanation("chunked", "Cholesky factors", f"{asked}one regression is solved per token, {_count(tokens)} of them, and read as a matrix state")
     if constant(memory):
-        return Explanation("chunked", "chunks of a matrix state", f"{asked}all is linear in the keys: {tokens:,} tokens pass through a state of constant size")
+        return Explanation(
+            "chunked", "chunks of a matrix state", f"{asked}all is linear in the keys: {_count(tokens)} tokens pass through a state of constant size"
+        )
     if memory.slope == 0:
         return Explanation(
-            "chunked", "blocks of reads", f"{asked}{tokens:,} tokens are read in blocks, each from all before it; nothing is erased, so nothing is solved"
+            "chunked", "blocks of reads", f"{asked}{_count(tokens)} tokens are read in blocks, each from all before it; nothing is erased, so nothing is solved"
         )
-    return Explanation("chunked", "blocked triangular solve", f"{asked}{tokens:,} tokens are written in blocks, each solved against all before it")
+    return Explanation("chunked", "blocked triangular solve", f"{asked}{_count(tokens)} tokens are written in blocks, each solved against all before it")
 
 
 def _explained_written_kernels(memory: Memory, query: Tensor, reason: str) -> Explanation:
@@ -172,6 +175,11 @@ def _explained_kernels(energy: ReadEnergy, query: Tensor, reason: str) -> Explan
     if refusal := _refusal(energy.name):
         raise ValueError(refusal)
     return Explanation("triton", "interpreted kernels" if interpreted else "generated kernels", reason, energy.name)
+
+
+def _count(number: int) -> str:
+    """A number with commas; while a graph is traced it may have no digits."""
+    return "many" if torch.compiler.is_compiling() else f"{number:,}"
 
 
 def _refusal(name: str) -> str:

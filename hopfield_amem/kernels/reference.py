@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy
+from ..energies.read import as_amount
 from .gates import Gates
 
 
@@ -24,6 +25,11 @@ class Reference:
 
     def energy(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q)
         return self.spec(state, self.keys, presence=self._presence(state), bias=self.gates.bias)
+
+    def value(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q)
+        """Q of every query."""
+        score = self.spec.scores(state, self.keys, self.gates.bias)
+        return self.spec.scaling.value(self.spec.separation, score, as_amount(self._presence(state), state))
 
     def force(self, state: Tensor) -> Tensor:  # (..., q, d) -> (..., q, d)
         """``Σ p ∇ₓS``, what the stored patterns pull a state with."""

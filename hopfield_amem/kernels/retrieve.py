@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..energies import Memory, ReadEnergy, checks
+from ..energies.truth import autocasting
 from .bounded import Bounded
 from .chunked import Chunked
 from .explain import explain
@@ -73,7 +74,7 @@ def retrieve(
 
 
 def engine(energy: ReadEnergy, query: Tensor, keys: Tensor, gates: Gates = Gates(), *, backend: str = "auto") -> Reference | Bounded:
-    """The chosen backend bound to one memory: ``settle``, ``read``, ``energy`` and ``force`` of states like ``query``."""
+    """The chosen backend bound to one memory: ``settle``, ``read``, ``energy``, ``value`` and ``force`` of states like ``query``."""
     chosen = explain(energy, query, keys, backend=backend).backend
     return opened(chosen)(energy, keys, gates)
 
@@ -100,9 +101,9 @@ def _check(energy: ReadEnergy, query: Tensor, keys: Tensor, values: Tensor | Non
 def computation(*tensors: Tensor | None, native: bool = False) -> tuple[torch.dtype, list]:
     """Dtype of the result, and the tensors in the dtype of the computation: autocast's choice, at least float32 inside unless ``native``."""
     given = [t for t in tensors if t is not None]
-    device = given[0].device.type
-    autocast = torch.is_autocast_enabled(device) and all(t.dtype != torch.float64 for t in given)
-    dtype = torch.get_autocast_dtype(device) if autocast else given[0].dtype
+    device = given[0].device
+    autocast = autocasting(device) and all(t.dtype != torch.float64 for t in given)
+    dtype = torch.get_autocast_dtype(device.type) if autocast else given[0].dtype
     inside = dtype if native or dtype in (torch.float32, torch.float64) else torch.float32
     rounded = [None if t is None else t.to(dtype).to(inside) for t in tensors]
     return dtype, rounded
@@ -110,5 +111,4 @@ def computation(*tensors: Tensor | None, native: bool = False) -> tuple[torch.dt
 
 def full_precision(tensor: Tensor) -> AbstractContextManager:
     """Autocast off: the computation keeps the dtype that ``computation`` gave its inputs."""
-    kind = tensor.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    return torch.autocast(tensor.device.type, enabled=False) if autocasting(tensor.device) else nullcontext()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..descent import Descent, FixedPoint
+from ..descent import Descended, Descent, FixedPoint
 from ..energies import ReadEnergy, presets
-from .associative import Association, Associative
+from .associative import Association, Associative, local
 from .cell import widths
 from .rotary import rotate
 from .wiring import ROLES, Wiring
@@ -50,14 +51,16 @@ class HopfieldAttention(Associative):
         made: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(presets.log_sum_exp(key**-0.5) if energy is None else energy, descent, heads, **made)
         self.dim, self.heads, self.memories, self.wiring = dim, heads, wiring.memories or heads, wiring
-        self.widths = key, value
+        self.widths, self.group = (key, value), heads // self.memories
         stored, shown, out = (dim if width is None else width for width in wiring.sources)
+        tokens = {"query": dim, "keys": stored, "values": stored if wiring.connected else shown, "space": key}
         shown = self.memories * key if wiring.connected else shown
         sizes = {
             "query": (dim, heads * key), "keys": (stored, self.memories * key), "values": (shown, self.memories * value), "output": (heads * value, out),
         }  # fmt: skip
         _check(self, sizes)
-        self.norms = nn.ModuleDict({role: nn.LayerNorm(key if role == "space" else sizes[role][0], **made) for role in wiring.norms})
+        for role in wiring.norms:
+            self.add_module(f"norm_{role}", nn.LayerNorm(tokens[role], **made))
         self.query, self.keys, self.values, self.output = (
             nn.Identity() if role in wiring.static else nn.Linear(*sizes[role], bias=wiring.bias, **made) for role in ROLES
         )
@@ -77,7 +80,7 @@ class HopfieldAttention(Associative):
     @property
     def spec(self) -> ReadEnergy:
         """The energy being descended, at the learned inverse temperatures, one per head: (memories, heads // memories)."""
-        return self.given.at(self.log_beta.exp().view(self.memories, -1))
+        return self.given.at(local(self.log_beta).exp().unflatten(-1, (-1, self.group)))
 
     def forward(
         self, query: Tensor, keys: Tensor | None = None, values: Tensor | None = None, *, presence: Tensor | None = None, causal: bool | int = False
@@ -99,14 +102,13 @@ class HopfieldAttention(Associative):
     def associate(
         self, query: Tensor, keys: Tensor | None = None, values: Tensor | None = None, *, presence: Tensor | None = None, causal: bool | int = False
     ) -> Association:
-        """Queries (..., memories, heads // memories, q, d) among keys and values (..., memories, 1, n, d)."""
+        """Queries (..., memories, group, q, d) among keys and values (..., memories, 1, n, d), with group = heads // memories."""
         keys = query if keys is None else keys
         values = keys if values is None else values
         self._check_tokens(query, keys, values)
-        stored = self.keys(self._normed("keys", keys))
-        shown = self.values(stored if self.wiring.connected else self._normed("values", values))
-        asked = self._headed(self.query(self._normed("query", query)), self.heads // self.memories)
-        stored, shown = self._headed(stored, 1), self._headed(shown, 1)
+        shown = self._normed("values", values)
+        shown = self._headed("values", self.values(self.keys(shown) if self.wiring.connected else shown))
+        asked, stored = (self._headed(role, getattr(self, role)(self._normed(role, part))) for role, part in (("query", query), ("keys", keys)))
         asked, stored = (self._rotated(self._normed("space", part)) for part in (asked, stored))
         return Association(asked, stored, shown, self._presence(presence, query, keys), causal)
 
@@ -118,13 +120,25 @@ class HopfieldAttention(Associative):
         """The weights with which values are read. (..., heads, q, n)"""
         return super().association(*tokens, presence=presence, causal=causal).flatten(-4, -3)
 
-    def _headed(self, tokens: Tensor, group: int) -> Tensor:
-        """(..., t, memories · group · d) -> (..., memories, group, t, d)"""
-        apart = tokens.unflatten(-1, (self.memories, group, -1))
-        return apart.movedim(-4, -2)
+    def descended(self, *tokens: Tensor, presence: Tensor | None = None, causal: bool | int = False) -> Descended:
+        """The whole descent of every query of every head, with its certificate: state (..., heads, q, d), everything else (..., heads, q)."""
+        found = super().descended(*tokens, presence=presence, causal=causal)
+        parts = {field.name: getattr(found, field.name) for field in fields(found)}
+        heads = {name: (-4, -3) if name in ("state", "trajectory") else (-3, -2) for name in parts}
+        return replace(found, **{name: part.flatten(*heads[name]) for name, part in parts.items() if part is not None})
+
+    def _headed(self, role: str, tokens: Tensor) -> Tensor:
+        """(..., t, memories · group · d), or static tokens (..., t, d) for all heads alike -> (..., memories, group, t, d)
+
+        Where heads are spread over processes, these are the memories held here.
+        """
+        group, width = self.group if role == "query" else 1, self.widths[role == "values"]
+        if role in self.wiring.static and tokens.shape[-1] == width:
+            return tokens[..., None, None, :, :].expand(*tokens.shape[:-2], self.memories, group, *tokens.shape[-2:])
+        return tokens.unflatten(-1, (-1, group, width)).movedim(-4, -2)
 
     def _normed(self, role: str, tokens: Tensor) -> Tensor:
-        return self.norms[role](tokens) if role in self.norms else tokens
+        return getattr(self, f"norm_{role}")(tokens) if role in self.wiring.norms else tokens
 
     def _rotated(self, heads: Tensor) -> Tensor:
         if self.wiring.rotary is None:
@@ -137,7 +151,7 @@ class HopfieldAttention(Associative):
             return None
         lead = max(query.ndim, keys.ndim) - 2
         if presence.ndim == lead + 3:
-            return presence.unflatten(-3, (self.memories, -1)) if presence.shape[-3] == self.heads else presence.unsqueeze(-4)
+            return presence.unflatten(-3, (-1, self.group)) if presence.shape[-3] == self.heads else presence.unsqueeze(-4)
         if presence.ndim == lead + 1:
             return presence[..., None, None, None, :]
         if presence.ndim == lead + 2:
@@ -149,13 +163,14 @@ class HopfieldAttention(Associative):
 
     def _check_tokens(self, query: Tensor, keys: Tensor, values: Tensor) -> None:
         stored, shown, _ = (self.dim if width is None else width for width in self.wiring.sources)
-        wanted = {"query": (query, self.dim), "keys": (keys, stored)} | ({} if self.wiring.connected else {"values": (values, shown)})
+        wanted = {"query": (query, self.dim), "keys": (keys, stored), "values": (values, stored if self.wiring.connected else shown)}
         for role, (tokens, width) in wanted.items():
             if tokens.ndim < 2 or tokens.shape[-1] != width:
                 raise ValueError(f"This layer takes {role} tokens (..., t, {width}), got {tuple(tokens.shape)}.")
 
     def extra_repr(self) -> str:
-        return f"dim={self.dim}, heads={self.heads}, {self.wiring}, {self.descent}\n{self.given}"
+        wired = "" if self.wiring == Wiring() else f"{self.wiring}, "
+        return f"dim={self.dim}, heads={self.heads}, {wired}{self.descent}\n{self.given}"
 
 
 def _check(layer: HopfieldAttention, sizes: dict[str, tuple[int, int]]) -> None:
@@ -164,7 +179,11 @@ def _check(layer: HopfieldAttention, sizes: dict[str, tuple[int, int]]) -> None:
         raise ValueError(f"heads={layer.heads} cannot share memories={layer.memories}: the number of memories must divide the number of heads.")
     if layer.wiring.rotary is not None and layer.widths[0] % 2:
         raise ValueError(f"Rotary positions turn pairs of channels: the width of keys must be even, got {layer.widths[0]}.")
-    for role in layer.wiring.static:
+    alike = {"query": layer.widths[0], "keys": layer.widths[0], "values": layer.widths[1]}
+    for role, one in alike.items():
         given, needed = sizes[role]
-        if role != "output" and given != needed:
-            raise ValueError(f"Static {role} are not projected, so their tokens must be as wide as all heads together, {needed}; they have width {given}.")
+        if role in layer.wiring.static and given not in (one, needed):
+            raise ValueError(
+                f"Static {role} are not projected, so their tokens must be as wide as one head ({one}, the same in every head) or all of them together "
+                f"({needed}); they have width {given}."
+            )

@@ -18,8 +18,9 @@ class Wiring:
         memories: number of key and value heads, a divisor of heads; each serves heads // memories query heads (grouped heads, Ainslie et al. 2023,
             arXiv 2305.13245). None: one for each.
         sources: widths of the tokens that keys and values are made of, and of what comes out. None: dim.
-        static: the roles among "query", "keys", "values", "output" that are not projected but taken as they are.
-        connected: values are projected from the projected keys, ``V = (Ξ W_K) W_V``, instead of from tokens of their own.
+        static: the roles among "query", "keys", "values", "output" that are not projected but taken as they are. Tokens as wide as one head are the
+            same in every head.
+        connected: the tokens of the values pass through the projection of the keys first, ``V = (Ξ W_K) W_V``.
         bias: whether projections have one.
         norms: layer norms, on the tokens of "query", "keys", "values" before they are projected, and on "space", the queries and keys of every head.
         rotary: base of the rotary positions of queries and keys, for example 1e4. None: no positions.

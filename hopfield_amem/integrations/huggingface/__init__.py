@@ -1,3 +1,10 @@
 """HuggingFace transformers that run on energies. Needs the extra: ``pip install "hopfield_amem[hf]"``."""
 
+from .attention import EnergyAttention as EnergyAttention
+from .attention import register_attention as register_attention
+from .feedforward import FeedForwardMemory as FeedForwardMemory
+from .feedforward import own_activation as own_activation
 from .inspection import inspect as inspect
+from .mixer import mixing as mixing
+from .replace import hopfield_ as hopfield_
+from .report import Report as Report

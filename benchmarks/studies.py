@@ -1,0 +1,53 @@
+"""Studies of many runs: side by side in processes, each run kept as one JSON file, so that a study cut short goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import results
+import torch
+from rich.progress import Progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: the name of its file, what was asked for (JSON-ready), and the work, done in another process, whose findings join what was asked.
+
+    An ``environment`` among the findings adds to that of the machine.
+    """
+
+    name: str
+    asked: dict
+    work: Callable[[], dict]
+
+
+def finished(folder: Path) -> list[dict]:
+    """All runs that are there."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def take(jobs: list[Job], folder: Path, processes: int, progress: Progress) -> None:
+    """Take the runs whose result is not there yet; one that was asked for otherwise is taken again."""
+    missing = [job for job in jobs if not _taken(job, folder)]
+    bar = progress.add_task(f"{folder.name}: {len(jobs) - len(missing)} there", total=len(jobs), completed=len(jobs) - len(missing))
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(_alone, job): job for job in missing}
+        for done in as_completed(waiting):
+            results.save(folder, waiting[done].name, done.result())
+            progress.update(bar, advance=1, description=waiting[done].name)
+
+
+def _alone(job: Job) -> dict:
+    torch.set_num_threads(1)
+    found = job.work()
+    return job.asked | found | {"environment": results.environment(1, quick=False) | found.get("environment", {})}
+
+
+def _taken(job: Job, folder: Path) -> bool:
+    path = folder / f"{job.name}.json"
+    return path.exists() and json.loads(json.dumps(job.asked)).items() <= json.loads(path.read_text(encoding="utf-8")).items()

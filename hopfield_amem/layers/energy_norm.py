@@ -1,0 +1,55 @@
+"""Layer norm as a neuron of an energy: the gradient of a Lagrangian."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class EnergyNorm(nn.Module):
+    """``g = ∂L/∂x = γ (x − x̄)/σ + δ`` with the Lagrangian ``L = d γ σ + δ·x``, where ``σ² = mean (x − x̄)² + ε``, for every row.
+
+    One positive gain γ = exp(log_gain) keeps L convex, so that ``dx/dτ = −∂E/∂g`` lowers E (Krotov & Hopfield 2021, arXiv 2008.06996; for
+    transformers Hoover et al. 2023, arXiv 2302.07253, eq. 1 and 2).
+
+    Args:
+        dim: width of the rows.
+        eps: ε > 0.
+
+    Shapes: (..., dim) -> (..., dim). Parameters: ``log_gain`` (1,), ``bias`` (dim,).
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None):
+        super().__init__()
+        if dim < 1 or not eps > 0:
+            raise ValueError(f"EnergyNorm needs a positive width and eps > 0, got dim={dim}, eps={eps!r}.")
+        self.eps = eps
+        self.log_gain = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(dim, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Gain 1, bias 0."""
+        nn.init.zeros_(self.log_gain)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``g = ∂L/∂x``. (..., dim) -> (..., dim)"""
+        return self._gain(x) * (x - x.mean(-1, keepdim=True)) / self._spread(x) + self.bias.to(x.dtype)
+
+    def lagrangian(self, x: Tensor) -> Tensor:
+        """``L`` of every row. (..., dim) -> (...)"""
+        return (x.shape[-1] * self._gain(x) * self._spread(x)).squeeze(-1) + (x * self.bias.to(x.dtype)).sum(-1)
+
+    def energy(self, x: Tensor) -> Tensor:
+        """The Legendre transform ``x·g − L = −d γ ε/σ`` of every row, what the norm adds to an energy. (..., dim) -> (...)"""
+        return -(x.shape[-1] * self.eps * self._gain(x) / self._spread(x)).squeeze(-1)
+
+    def _gain(self, x: Tensor) -> Tensor:
+        return self.log_gain.to(x.dtype).exp()
+
+    def _spread(self, x: Tensor) -> Tensor:
+        return ((x - x.mean(-1, keepdim=True)).square().mean(-1, keepdim=True) + self.eps).sqrt()
+
+    def extra_repr(self) -> str:
+        return f"dim={len(self.bias)}, eps={self.eps:g}"
