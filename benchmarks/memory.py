@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -38,13 +39,19 @@ def peak_here(case: Case) -> dict:
     """The same in this process, which should be fresh."""
     workload(replace(case, slots=min(case.slots, WARM_SLOTS)))()
     work = workload(case)
+    extra = growth(work)
+    return {"extra": extra, "results": work.result_bytes, "beyond": extra - work.result_bytes, "inputs": work.input_bytes}
+
+
+def growth(work: Callable[[], object]) -> int:
+    """Bytes by which the peak resident memory exceeds, during the work and with its result alive, what is resident when it begins."""
     gc.collect()
     _give_back_free_memory()
     before = _restart_peak()
     result = work()
     extra = _status("VmHWM") - before
     del result
-    return {"extra": extra, "results": work.result_bytes, "beyond": extra - work.result_bytes, "inputs": work.input_bytes}
+    return extra
 
 
 def ratio(ours: dict, peer: dict, figure: str) -> float:

@@ -22,7 +22,7 @@ def environment(threads: int, quick: bool) -> dict:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "memory GiB": round(psutil.virtual_memory().total / 2**30, 1), "system": platform.platform()},
         "versions": {"python": platform.python_version(), "hopfield_amem": hopfield_amem.__version__}
-        | {name: _version(name) for name in ("torch", "entmax", "difflayers")},
+        | {name: _version(name) for name in ("torch", "transformers", "entmax", "difflayers")},
         "threads": threads,
         "quick": quick,
         "dtype": "float32",

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from . import energies
 from .energies import Memory, ReadEnergy, checks
 
 FORMAT, VERSION = "hopfield_amem.memory", 1
+EXTRA = "extra."  # what the names of further tensors begin with in a file
 _PARTS = {name: value for name, value in vars(energies).items() if isinstance(value, type) and dataclasses.is_dataclass(value)}
 
 
@@ -27,10 +29,14 @@ class StoredMemory:
     keys: Tensor
     values: Tensor | None = None
     presence: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
 
-def save_memory(path: str | Path, spec: ReadEnergy | Memory, keys: Tensor, values: Tensor | None = None, *, presence: Tensor | None = None) -> None:
-    """Write patterns (..., n, d), values (..., n, v), presence and spec to one file, atomically.
+def save_memory(
+    path: str | Path, spec: ReadEnergy | Memory, keys: Tensor, values: Tensor | None = None, *, presence: Tensor | None = None,
+    extra: Mapping[str, Tensor] | None = None,
+) -> None:  # fmt: skip
+    """Write patterns (..., n, d), values (..., n, v), presence and spec to one file, atomically; ``extra`` are further tensors to keep beside them.
 
     Raises:
         ValueError: tensors that do not fit each other, or a spec made of plain functions, which a file cannot hold.
@@ -43,6 +49,7 @@ def save_memory(path: str | Path, spec: ReadEnergy | Memory, keys: Tensor, value
         raise TypeError(f"save_memory needs a ReadEnergy or a Memory, got {type(spec).__name__}.")
     _fits(read, keys, values, presence)
     tensors = {"keys": keys, "values": values, "presence": presence, "beta": read.beta if isinstance(read.beta, Tensor) else None}
+    tensors |= {EXTRA + name: tensor for name, tensor in (extra or {}).items()}
     held = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items() if t is not None}
     text = json.dumps({"format": FORMAT, "version": VERSION, "spec": _to_plain(spec)})
     path = Path(path)
@@ -85,7 +92,8 @@ def load_memory(path: str | Path) -> StoredMemory:
         raise ValueError(f"{path} is a safetensors file, but not a stored memory: it lacks the {FORMAT} entry or the tensor 'keys'.")
     try:
         spec = _spec(json.loads(text), tensors.get("beta"))
-        stored = StoredMemory(spec, tensors["keys"], tensors.get("values"), tensors.get("presence"))
+        extra = {name.removeprefix(EXTRA): tensor for name, tensor in tensors.items() if name.startswith(EXTRA)}
+        stored = StoredMemory(spec, tensors["keys"], tensors.get("values"), tensors.get("presence"), extra)
         read = spec.read if isinstance(spec, Memory) else spec
         _fits(read, stored.keys, stored.values, stored.presence)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

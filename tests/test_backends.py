@@ -1,5 +1,7 @@
 """Bounded memory gives the numbers of the definition: any shape, any mask, any tile boundary, poisoned memory."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -98,6 +100,19 @@ def test_bias_windows_and_dropout(name, options, poisoned, monkeypatch):
     compare(MORE[name], query, keys, None, None, bias, **options)
 
 
+@pytest.mark.parametrize("shape", [None, (2, 1, 1, 19, 23), (1, 1, 1, 19, 23), (19, 23), (2, 3, 1, 1, 23), (1, 3, 2, 19, 23)])
+@pytest.mark.parametrize("name", MORE)
+def test_heads_share_memories_and_masks(name, shape, monkeypatch, poisoned):
+    """(batch, memories, group) read keys (batch, memories, 1), whatever the mask: some tiles hold one memory, some hold several."""
+    query, keys, values = (torch.randn(2, 3, g, n, d, dtype=torch.float64) for g, n, d in ((2, 19, 4), (1, 23, 4), (1, 23, 3)))
+    presence = None if shape is None else torch.rand(shape) > 0.3
+    for elements in (150, 2**16):
+        monkeypatch.setattr(operators, "ELEMENTS", elements)
+        compare(MORE[name], query, keys, values, presence, causal=shape is None)
+    if shape is not None:
+        compare(MORE[name], query, keys, None, presence * torch.rand(shape, dtype=torch.float64))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     name=st.sampled_from(sorted(MORE)),
@@ -142,7 +157,7 @@ def test_energy_and_force(name, monkeypatch):
 
 
 class Largest(TorchDispatchMode):
-    """The most elements of any tensor made while it is on."""
+    """The most elements that any tensor made while it is on takes room for."""
 
     elements = 0
 
@@ -150,7 +165,7 @@ class Largest(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
+                self.elements = max(self.elements, math.prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride))
         return result
 
 
@@ -164,6 +179,19 @@ def test_no_tensor_grows_as_queries_times_slots(name):
         rows = tiles.forward(memory, cut.BASELINE)
         tiles.backward(memory, rows, torch.randn(1, queries, 4), None)
     assert largest.elements <= 64 * queries + 16 * budget + 4 * slots < queries * slots
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["log_sum_exp", "softmax1", "entmax", "sparsemax", "relu_feed_forward"])
+def test_a_shared_memory_and_a_shared_mask_are_not_repeated(name, masked, monkeypatch):
+    """Nothing is as large as the keys of every head, or as the mask of every head."""
+    monkeypatch.setattr(operators, "ELEMENTS", 4096)
+    heads, queries, slots, dim = 64, 16, 600, 8
+    query, keys = torch.randn(2, 1, heads, queries, dim, requires_grad=True), torch.randn(2, 1, 1, slots, dim, requires_grad=True)
+    presence = torch.rand(2, 1, 1, queries, slots) > 0.3 if masked else None
+    with Largest() as largest:
+        retrieve(MORE[name], query, keys, keys, presence=presence, causal=not masked, backend="chunked").sum().backward()
+    assert largest.elements < 2 * slots * dim * heads / 8
 
 
 def test_explain_names_the_path_and_a_backend_that_cannot_serve_raises():

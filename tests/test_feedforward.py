@@ -208,7 +208,7 @@ def test_gradients_and_transforms(name):
 
     assert torch.autograd.gradcheck(forward, (x, *block.parameters()))
     twins = [memory(ENERGIES[name], dim=3, slots=5, gated=name == "softmax1") for _ in range(3)]
-    stacked, buffers = torch.func.stack_module_state(twins)
+    stacked, _ = torch.func.stack_module_state(twins)
     together = torch.func.vmap(lambda p: torch.func.functional_call(block, p, (x,)))(stacked)
     torch.testing.assert_close(together, torch.stack([twin(x) for twin in twins]), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(torch.func.vmap(block)(x), block(x), rtol=1e-12, atol=1e-12)

@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 from safetensors.torch import load_file  # noqa: E402
 from transformers import DynamicCache, StaticCache  # noqa: E402
 
-from hopfield_amem.integrations.huggingface import mixing  # noqa: E402
+from hopfield_amem.integrations.huggingface import hopfield_, mixing  # noqa: E402
 from hopfield_amem.integrations.huggingface.cache import MemorySlot  # noqa: E402
 from hopfield_amem.integrations.huggingface.tokens import documents, presence  # noqa: E402
 
@@ -118,6 +118,16 @@ def test_parameters_are_shared_and_the_attention_stays_as_it_was():
     assert torch.equal(stock(ids).logits, expected)
 
 
+def test_hopfield_swaps_attention_and_gives_it_back():
+    made, ids = model("qwen3"), tokens(2, 7)
+    expected = made(ids).logits
+    report = hopfield_(made, presets.gated_delta_net(), targets=["0.self_attn", "2.self_attn"])
+    assert list(report.replaced) == ["model.layers.0.self_attn", "model.layers.2.self_attn"]
+    assert not torch.allclose(made(ids).logits, expected)
+    report.undo()
+    assert torch.equal(made(ids).logits, expected)
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_a_sequence_in_pieces_equals_one_pass_whatever_is_padding(name):
     made, (ids, there) = mixed(model("llama"), CELLS[name]), padded(13)
@@ -154,6 +164,17 @@ def test_generation_is_the_same_without_a_cache(kind, layers, name, options):
     cached = generated(made, ids, there, **options)
     assert cached.shape == (2 * options.get("num_return_sequences", 1), 12) and len(cached.unique()) > 4
     assert torch.equal(cached, generated(made, ids, there, use_cache=False, **options))
+
+
+def test_the_decoder_of_an_encoder_and_a_decoder_has_memories_too():
+    layers = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 16))}
+    config = transformers.BartConfig(vocab_size=40, d_model=16, **layers, decoder_start_token_id=1, forced_eos_token_id=None, eos_token_id=None, pad_token_id=0)
+    made, (ids, there) = transformers.BartForConditionalGeneration(config).double().eval(), padded()
+    mixed(made, presets.gated_delta_net())
+    assert [name for name, module in made.named_modules() if hasattr(module, "cell")] == [f"model.decoder.layers.{i}.self_attn" for i in range(2)]
+    with torch.no_grad():
+        made.get_output_embeddings().weight.mul_(20)
+    assert torch.equal(generated(made, ids, there, num_beams=2), generated(made, ids, there, num_beams=2, use_cache=False))
 
 
 def test_samples_of_one_prompt_have_a_memory_each():

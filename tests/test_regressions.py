@@ -228,3 +228,21 @@ def test_leaves_are_made_by_many_threads_at_once():
     with ThreadPoolExecutor(6) as pool:
         made = list(pool.map(leaves, separations * 6))
     assert all(leaf is not None and hasattr(leaf, "curvature") for leaf in made)
+
+
+def test_exported_reads_keep_derived_slopes_and_serve_any_number_of_queries():
+    class Read(nn.Module):
+        def __init__(self, energy):
+            super().__init__()
+            self.energy, self.keys = energy, nn.Parameter(torch.randn(5, 4, dtype=torch.float64))
+
+        def forward(self, query):
+            return retrieve(self.energy, query, self.keys)
+
+    query = torch.randn(3, 4, dtype=torch.float64)
+    own = Read(ReadEnergy(Dot(), lambda s: nn.functional.softplus(s) ** 2, Sum()))
+    close(torch.export.export(own, (query,)).module()(2 * query), own(2 * query))  # the slope was a constant, and fake
+    known = Read(presets.log_sum_exp())
+    exported = torch.export.export(known, (query,), dynamic_shapes=({0: torch.export.Dim("queries", min=2, max=99)},)).module()
+    more = torch.randn(7, 4, dtype=torch.float64)
+    close(exported(more), known(more))  # the number of scores was written with a format that symbols do not have

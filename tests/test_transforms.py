@@ -5,11 +5,13 @@ import pickle
 
 import pytest
 import torch
+from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 
 from hopfield_amem import ENERGIES, explain, presets, retrieve
 from hopfield_amem.descent import FixedPoint
 from hopfield_amem.energies import Cosine, Exp, Log, Manhattan, ReadEnergy
+from hopfield_amem.kernels import operators
 from hopfield_amem.layers import HopfieldLookup
 
 BACKENDS = ["reference", "chunked"]
@@ -47,6 +49,40 @@ def test_func_grad_vmap_jvp(name, backend):
     direction = [torch.randn_like(t) for t in (query, keys, values)]
     _, tangent = torch.func.jvp(loss, (query, keys, values), tuple(direction))
     torch.testing.assert_close(tangent, sum((g * d).sum() for g, d in zip(whole, direction, strict=True)))
+
+
+@pytest.mark.parametrize("mask", [None, (2, 1, 1, 5, 9), (5, 9)])
+@pytest.mark.parametrize("name", ["log_sum_exp", "distance", "entmax", "epanechnikov"])
+def test_transforms_of_heads_that_share(name, mask):
+    """vmap, grad, tangents and a graph, where keys and masks are not repeated for every head."""
+    shapes, presence = ((2, 3, 2, 5, 4), (2, 3, 1, 9, 4), (2, 3, 1, 9, 3)), None if mask is None else torch.rand(mask) > 0.3
+    given = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    direction = [torch.randn_like(t) for t in given]
+
+    def loss(backend, *tensors):
+        return retrieve(ENERGIES[name], *tensors, presence=presence, causal=presence is None, backend=backend).square().sum()
+
+    truth = torch.func.grad(loss, argnums=(1, 2, 3))("reference", *given)
+    mine = torch.func.grad(loss, argnums=(1, 2, 3))("chunked", *given)
+    torch.testing.assert_close(mine, truth)
+    together = torch.func.vmap(lambda *t: torch.func.grad(loss, argnums=(1, 2, 3))("chunked", *t))(*(torch.stack([t, 2 * t]) for t in given))
+    torch.testing.assert_close([t[0] for t in together], list(truth))
+    _, tangent = torch.func.jvp(lambda *t: loss("chunked", *t), tuple(given), tuple(direction))
+    torch.testing.assert_close(tangent, sum((g * d).sum() for g, d in zip(truth, direction, strict=True)))
+    if name == "log_sum_exp":
+        compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+        leaves = [t.clone().requires_grad_() for t in given]
+        torch.testing.assert_close(torch.autograd.grad(compiled("chunked", *leaves), leaves), truth)
+
+
+@pytest.mark.parametrize("mask", [None, (2, 1, 5, 9), (2, 6, 1, 9)])
+def test_opcheck_of_softmax(mask):
+    presence = None if mask is None else torch.rand(mask) > 0.3
+    given = [torch.randn(2, 6, 5, 4), *(torch.randn(2, 3, 9, d) for d in (4, 3)), presence, None]
+    options = presets.softmax1().name, 4, presence is None
+    opcheck(operators.softmax, (*given, *options))
+    output, value = operators.softmax(*given, *options)
+    opcheck(operators.softmax_backward, (torch.randn_like(output), torch.randn_like(value), *given, output, value, *options))
 
 
 def test_vmap_over_queries_of_one_memory():

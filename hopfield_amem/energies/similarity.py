@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .truth import known
+
 _SHORTEST = 1e-24  # squared length below which ``normalize`` takes a vector for zero
 
 
@@ -139,7 +141,7 @@ class Euclidean(Similarity):
         # A median, of a sample, because one far (or deleted) slot must not move it.
         if keys.shape[-2] == 0:
             return keys.new_zeros(1, keys.shape[-1])
-        sample = keys.detach()[..., :: -(-keys.shape[-2] // 1024), :].sort(-2).values  # a median on a GPU is not deterministic
+        sample = _sampled(keys.detach()).sort(-2).values  # a median on a GPU is not deterministic
         middle = (sample.shape[-2] - 1) // 2
         return sample[..., middle : middle + 1, :]
 
@@ -148,6 +150,12 @@ class Euclidean(Similarity):
 
     def formula(self, scale: str) -> str:
         return f"−½{scale and f'·{scale}'}‖x − ξ_μ‖²"
+
+
+def _sampled(keys: Tensor, most: int = 1024) -> Tensor:
+    """All slots, or so many of them, evenly spaced."""
+    slots = keys.shape[-2]
+    return keys if known(slots <= most) else keys.index_select(-2, torch.arange(most, device=keys.device) * slots // most)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import fused
 from .bounded import Bounded
 from .cut import VALUE
 from .layout import Layout
-from .operators import streamed
+from .operators import softened, streamed
 
 
 class Chunked(Bounded):
@@ -25,11 +26,18 @@ class Chunked(Bounded):
         if values is not None and mass:
             values = torch.cat([values, torch.ones_like(values[..., :1])], -1)  # a column of ones sums the weights
         width = 1 if value else self.dim + mass  # the columns of lifted keys to read: a massive similarity has ones after the first d
+        output, level = self._swept(lifted, values, width, value)
+        return (output[..., :-1], level, output[..., -1:]) if mass else (output, level, None)
+
+    def _swept(self, state: Tensor, values: Tensor | None, width: int, value: bool) -> tuple[Tensor, Tensor]:
+        """What is read, and Q, from lifted states."""
         gates = self.gates
         bias = None if gates.bias is None else gates.bias.to(state.dtype).unsqueeze(-2)
-        layout = Layout(lifted, self.keys, values, self.presence, gates.aligned, *([] if bias is None else [bias.shape[:-2]]))
-        origin = None if self.origin is None else layout.batched(self.origin)
-        tensors = (*layout.folded(), None if bias is None else layout.batched(bias), origin, gates.seed)
-        output, level = streamed(tensors, energy.name, width, gates.reach, gates.dropout, VALUE if value else 0)
-        output, level = layout.unfolded(output), layout.unfolded(level.unsqueeze(-1)).squeeze(-1)
-        return (output[..., :-1], level, output[..., -1:]) if mass else (output, level, None)
+        layout = Layout(state, self.keys, values, self.presence, gates.aligned, *([] if bias is None else [bias.shape[:-2]]))
+        if fused.serves(self.spec, gates, state):
+            state, keys, values, _ = layout.grouped()
+            output, level = softened((state, keys, values, layout.gate(), layout.once(self.origin)), self.spec.name, width, bool(gates.reach))
+        else:
+            tensors = (*layout.joined(), None if bias is None else layout.batched(bias), layout.entries(self.origin), gates.seed)
+            output, level = streamed(tensors, self.spec.name, width, gates.reach, gates.dropout, VALUE if value else 0)
+        return layout.unfolded(output), layout.unfolded(level.unsqueeze(-1)).squeeze(-1)

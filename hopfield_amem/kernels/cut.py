@@ -14,6 +14,7 @@ from ..energies.scaling import Log, Scaling, Simplex, has_null_slot, is_exponent
 from ..energies.separation import Separation
 from ..energies.similarity import Dot, Similarity
 from .gates import kept
+from .sharing import Sharing
 
 Leaf = ModuleType | SimpleNamespace
 
@@ -77,19 +78,20 @@ class Rows:
 class Cut:
     """The tensors of a read, folded, and how they are cut into tiles. Keys are lifted tile by tile.
 
+    Keys, values and origin, and the presence, may have fewer entries than there are members: one for every few consecutive ones (``Sharing``).
     States come lifted and warmed: ``score = state · lift(key)``. For a similarity that is no inner product they come as they
     are with β in an additional last column.
     """
 
     rule: Rule
     state: Tensor  # (b, q, e)
-    keys: Tensor  # (b, n, d)
-    values: Tensor | None  # (b, n, v); None reads the leading ``width`` columns of the lifted keys
-    presence: Tensor | None  # (b, q or 1, n or 1)
+    keys: Tensor  # (b or fewer, n, d)
+    values: Tensor | None  # (as keys, n, v); None reads the leading ``width`` columns of the lifted keys
+    presence: Tensor | None  # (b or fewer, q or 1, n or 1)
     width: int
     reach: int = 0  # query i sees the slots i − reach + 1 … i; 0: all
     bias: Tensor | None = None  # (b, 1, n), added to the scores
-    origin: Tensor | None = None  # (b, 1, d), subtracted from the keys
+    origin: Tensor | None = None  # (as keys, 1, d), subtracted from the keys
     seed: Tensor | None = None  # of dropout
     rate: float = 0.0
     budget: int = ELEMENTS  # scores alive at once
@@ -102,11 +104,6 @@ class Cut:
     @property
     def causal(self) -> bool:
         return self.reach > 0
-
-    @property
-    def windowed(self) -> bool:
-        """Whether some query does not reach back to the first slot."""
-        return 0 < self.reach < self.state.shape[1]
 
     @property
     def columns(self) -> int:
@@ -130,14 +127,28 @@ class Cut:
         for j in range(max(0, i.start - self.reach + 1) if self.reach else 0, last, width):
             yield slice(j, min(j + width, last))
 
-    def slots(self, index: tuple) -> tuple[Tensor, Tensor]:
-        """Lifted keys and values of some slots: a tile (b, j), or single ones (sample, slot)."""
+    def sharing(self, tensor: Tensor, b: slice) -> Sharing:
+        """Whose entries of a tensor some members have."""
+        return Sharing(b, self.state.shape[0], tensor.shape[0])
+
+    def slots(self, b: slice, j: slice) -> tuple[Tensor, Tensor]:
+        """Lifted keys and values of a tile, (b, j, ·)"""
+        share = self.sharing(self.keys, b)
+        lifted = share.spread(self.lifted((share.entries, j)))
+        return lifted, lifted[..., : self.width] if self.values is None else share.spread(self.values[share.entries, j])
+
+    def shown(self, member: Tensor, slot: Tensor) -> Tensor:
+        """What single slots of single members hold, (..., v)"""
+        index = member // (self.state.shape[0] // self.keys.shape[0]), slot
+        return self.lifted(index)[..., : self.width] if self.values is None else self.values[index]
+
+    def lifted(self, index: tuple) -> Tensor:
+        """Keys at an index, seen from the origin and lifted."""
         keys = self.centred(index)
-        lifted = self.rule.similarity.lift_keys(keys) if self.rule.similarity.inner else keys
-        return lifted, lifted[..., : self.width] if self.values is None else self.values[index]
+        return self.rule.similarity.lift_keys(keys) if self.rule.similarity.inner else keys
 
     def centred(self, index: tuple) -> Tensor:
-        """Keys of some slots, seen from the origin."""
+        """Keys at an index, seen from the origin."""
         keys = self.keys[index]
         if self.origin is None:
             return keys
@@ -158,8 +169,10 @@ class Cut:
         return kept(self.seed, member[:, None, None], query[:, None], slot, self.rate).to(self.state.dtype)
 
     def lower(self, index: tuple, d_lifted: Tensor, d_keys: Tensor) -> None:
-        """Add the gradient of lifted slots to that of the keys."""
-        if not self.identity:
+        """Add the gradient of lifted keys at an index to that of the keys."""
+        if self.identity:
+            d_keys[index] += d_lifted
+        else:
             _, pullback = vjp(self.rule.similarity.lift_keys, self.centred(index))
             d_keys[index] += pullback(d_lifted)[0]
 
@@ -167,9 +180,10 @@ class Cut:
         """Presence of a tile, broadcastable to (b, i, j), or None when every slot is there."""
         gate = None
         if self.presence is not None:
-            gate = self.presence[b]
+            share = self.sharing(self.presence, b)
+            gate = self.presence[share.entries]
             gate = gate[:, i] if gate.shape[1] > 1 else gate
-            gate = gate[:, :, j] if gate.shape[2] > 1 else gate
+            gate = share.spread(gate[:, :, j] if gate.shape[2] > 1 else gate)
         if self.reach and (j.stop > i.start + 1 or j.start < i.stop - self.reach):
             rows = torch.arange(i.start, min(i.stop, self.state.shape[1]), device=self.state.device)
             ago = rows.unsqueeze(-1) - torch.arange(j.start, j.stop, device=self.state.device)

@@ -15,6 +15,7 @@ from ..energies import Custom, Elementwise, Invariant, Manhattan, Memory, ReadEn
 from ..energies.truth import known
 from . import fused
 from .association.tokens import constant
+from .cut import Rule
 
 if TYPE_CHECKING:
     from .compiler import Compiled
@@ -76,7 +77,7 @@ def explain(energy: ReadEnergy | Memory, query: Tensor, keys: Tensor, *, backend
             return _explained_kernels(spec, query, f"{_count(scores)} scores on a GPU")
         except ValueError as error:
             asked = f"no kernel serves this ({error}); "
-    if backend == "auto" and known(scores <= SMALL):
+    if backend == "auto" and known(scores <= SMALL) and not _unrolled(spec):
         return Explanation("reference", "full matrices", f"{asked}{_count(scores)} scores fit in cache, where full matrices are fastest")
     if isinstance(spec.similarity, Manhattan):
         return Explanation("chunked", "elementwise tiles", f"{asked}{spec.similarity} is no inner product: scores are computed elementwise, tile by tile")
@@ -175,6 +176,11 @@ def _explained_kernels(energy: ReadEnergy, query: Tensor, reason: str) -> Explan
     if refusal := _refusal(energy.name):
         raise ValueError(refusal)
     return Explanation("triton", "interpreted kernels" if interpreted else "generated kernels", reason, energy.name)
+
+
+def _unrolled(energy: ReadEnergy) -> bool:
+    """Whether the graph of full matrices would hold every step of a threshold's search, which takes minutes to compile; an operator is one node."""
+    return torch.compiler.is_compiling() and Rule(energy.similarity, energy.separation, energy.scaling).thresholded
 
 
 def _count(number: int) -> str:

@@ -31,7 +31,7 @@ def candidates(memory: Cut, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor,
     tau[..., 0] = -math.inf
     found, solved_at = _nothing(memory), 0
     for j in memory.tiles(b, i):
-        score, gate = memory.score(b, i, j, memory.slots((b, j))[0]), memory.gate(b, i, j)
+        score, gate = memory.score(b, i, j, memory.slots(b, j)[0]), memory.gate(b, i, j)
         score = score if gate is None else score.masked_fill_(gate == 0, -math.inf)
         present = None if gate is None or gate.dtype == torch.bool else amount(score, gate)
         peak = score.amax(-1)
@@ -149,7 +149,7 @@ def _gather(output: Tensor, weights: Tensor, slot: Tensor, memory: Cut, b: slice
     flat = output.new_empty(batch * queries, width)
     for r in range(0, batch * queries, together):
         part = slice(r, r + together)
-        values = memory.slots((sample[part].unsqueeze(-1), slot[part]))[1]
+        values = memory.shown(sample[part].unsqueeze(-1), slot[part])
         flat[part] = torch.bmm(weights[part].unsqueeze(1), values).squeeze(1)
     output.copy_(flat.view_as(output))
 

@@ -26,6 +26,7 @@ from ..energies.scaling import has_slot, largest
 from ..energies.threshold import threshold
 from . import sparse
 from .cut import BASELINE, VALUE, Cut, Rows, Rule, warmed
+from .sharing import Sharing
 
 
 def forward(memory: Cut, needs: int) -> Rows:
@@ -52,7 +53,7 @@ def _plain(memory: Cut, rows: Rows, b: slice, i: slice, needs: int) -> None:
     rule, output, total = memory.rule, rows.output[b, i], rows.value[b, i]
     valued = rule.logarithmic or bool(needs & VALUE)
     for j in memory.tiles(b, i):
-        lifted, values = memory.slots((b, j))
+        lifted, values = memory.slots(b, j)
         s, gate = memory.score(b, i, j, lifted), memory.gate(b, i, j)
         if valued:
             total += gated(rule.leaf.value(s), gate).sum(-1)
@@ -68,7 +69,7 @@ def _softmax(memory: Cut, rows: Rows, b: slice, i: slice) -> None:
     top = torch.full_like(rows.value[b, i].unsqueeze(-1), 0.0 if rule.null else -math.inf)
     total = torch.full_like(top, rule.null)
     for j in memory.tiles(b, i):
-        lifted, values = memory.slots((b, j))
+        lifted, values = memory.slots(b, j)
         s, gate = memory.score(b, i, j, lifted), memory.gate(b, i, j)
         if gate is not None:
             s.masked_fill_(gate == 0, -math.inf)
@@ -92,7 +93,7 @@ def _threshold(memory: Cut, rows: Rows, b: slice, i: slice) -> None:
     tau, alive = _dense_threshold(memory, b, i)
     bend = torch.zeros_like(alive, dtype=tau.dtype)
     for j in memory.tiles(b, i):
-        lifted, values = memory.slots((b, j))
+        lifted, values = memory.slots(b, j)
         z, gate = above(tau, memory.score(b, i, j, lifted)), memory.gate(b, i, j)
         rows.value[b, i] += gated(rule.leaf.value(z), gate).sum(-1)
         keep = memory.kept(b, i, j)
@@ -112,7 +113,7 @@ def _dense_threshold(memory: Cut, b: slice, i: slice) -> tuple[Tensor, Tensor]:
     batch, queries = memory.state[b, i].shape[:2]
     together = max(1, 16 * memory.budget // max(1, batch * memory.keys.shape[1]))
     every, taus, alive = slice(0, memory.keys.shape[1]), [], []
-    lifted, _ = memory.slots((b, every))
+    lifted, _ = memory.slots(b, every)
     for start in range(i.start, i.start + queries, together):
         part = slice(start, min(start + together, i.start + queries))
         scores, gate = memory.score(b, part, every, lifted), memory.gate(b, part, every)
@@ -135,11 +136,12 @@ def backward(memory: Cut, rows: Rows, cotangent: Tensor, pulled: Tensor | None):
     d_bias = None if memory.bias is None else _zeros(memory.bias)
     few = d_presence is None and d_bias is None and memory.seed is None and memory.rule.similarity.inner
     for b, i in memory.blocks():
-        rated = _statistics(memory.rule, rows, cotangent, pulled, b, i)
+        rated, share = _statistics(memory.rule, rows, cotangent, pulled, b, i), memory.sharing(memory.keys, b)
+        own = share.each == 1  # gradients are summed where they belong
         for j in memory.tiles(b, i):
-            lifted, values = memory.slots((b, j))
-            d_lifted = d_keys[b, j] if memory.identity else torch.zeros_like(lifted)
-            d_read = d_lifted[..., : memory.width] if d_values is None else d_values[b, j]
+            lifted, values = memory.slots(b, j)
+            d_lifted = d_keys[b, j] if own and memory.identity else _zeros(lifted)
+            d_read = d_lifted[..., : memory.width] if d_values is None else d_values[b, j] if own else _zeros(values)
             z, gate = memory.score(b, i, j, lifted), memory.gate(b, i, j)
             z = z if rated.tau is None else above(rated.tau, z)
             hits = sparse.hits(memory.rule, z, gate) if few else None
@@ -148,12 +150,15 @@ def backward(memory: Cut, rows: Rows, cotangent: Tensor, pulled: Tensor | None):
             else:
                 d_score, weight, amount = _tile(memory.rule, z, gate, values, rated, memory.kept(b, i, j))
                 if d_presence is not None and gate is not None:
-                    _add(d_presence, torch.where(gate > 0, amount, 0.0), b, i, j)
+                    _add(d_presence, memory.sharing(d_presence, b), torch.where(gate > 0, amount, 0.0), (i, j))
                 if d_bias is not None:
                     d_bias[b, :, j] += d_score.sum(1, keepdim=True)
                 d_read.baddbmm_(weight.mT, rated.grad)
                 _pull_back(memory, d_score, (b, i), lifted, (d_state[b, i], d_lifted))
-            memory.lower((b, j), d_lifted, d_keys)
+            if not (own and memory.identity):
+                memory.lower((share.entries, j), share.gather(d_lifted), d_keys)
+            if not own and d_values is not None:
+                d_values[share.entries, j] += share.gather(d_read)
     return d_state, d_keys, d_values, d_presence, d_bias
 
 
@@ -224,12 +229,14 @@ def dropped(term: Tensor, keep: Tensor | None) -> Tensor:
     return term if keep is None else term * keep
 
 
-def _add(total: Tensor, tile: Tensor, b: slice, i: slice, j: slice) -> None:
-    """Sum a (b, i, j) tile into a tensor that may be broadcast along queries or slots."""
-    target = total[b]
+def _add(total: Tensor, share: Sharing, tile: Tensor, at: tuple[slice, slice]) -> None:
+    """Sum a (b, i, j) tile into a tensor that may be broadcast along queries or slots, and shared."""
+    i, j = at
+    target = total[share.entries]
     target = target[:, i] if target.shape[1] > 1 else target
     target = target[:, :, j] if target.shape[2] > 1 else target
-    target += tile.sum_to_size(target.shape)
+    tile = share.gather(tile.sum_to_size(tile.shape[0], *target.shape[1:]))
+    target += tile
 
 
 def _zeros(tensor: Tensor) -> Tensor:

@@ -50,16 +50,17 @@ def present(energy: ReadEnergy, mask: Tensor) -> Tensor:
     if mask.dtype == torch.bool:
         return ~mask
     exponential, free = is_exponential(energy.separation), energy.scaling.normalised(energy.separation)
-    whole = ((mask == 0) | (mask.exp() == 0)).all()  # slots are kept or deleted, nothing between
+    if exponential and free:
+        mask = mask - mask.detach().amax(-1, keepdim=True).clamp_min(torch.finfo(mask.dtype).min)
+    amount = mask.exp()
+    whole = ((amount == 0) | (amount == 1)).all()  # slots are deleted or kept, nothing between
     if (readable(whole, False) if exponential else decided(whole)) and not mask.requires_grad and unpack_dual(mask).tangent is None:
-        return mask == 0
+        return amount == 1  # a boolean presence is faster
     if not exponential and decided(whole) is False:
         raise ValueError(f"A mask that is added to the scores is exact for F = exp alone. {energy} takes 0 and −inf, or booleans (True = masked).")
     if exponential and not free and not readable((mask <= 0).all(), True):
         raise ValueError(f"What is added to the scores of {energy} must be at most 0: its weights do not sum to one, and its presence cannot exceed 1.")
-    if exponential and free:
-        mask = mask - mask.detach().amax(-1, keepdim=True).clamp_min(torch.finfo(mask.dtype).min)
-    return mask.exp()
+    return amount
 
 
 def _added(masked: Tensor) -> Tensor:

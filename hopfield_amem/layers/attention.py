@@ -110,6 +110,7 @@ class HopfieldAttention(Associative):
         shown = self._headed("values", self.values(self.keys(shown) if self.wiring.connected else shown))
         asked, stored = (self._headed(role, getattr(self, role)(self._normed(role, part))) for role, part in (("query", query), ("keys", keys)))
         asked, stored = (self._rotated(self._normed("space", part)) for part in (asked, stored))
+        self._check_heads(asked)
         return Association(asked, stored, shown, self._presence(presence, query, keys), causal)
 
     def energy(self, *tokens: Tensor, presence: Tensor | None = None, causal: bool | int = False) -> Tensor:
@@ -167,6 +168,14 @@ class HopfieldAttention(Associative):
         for role, (tokens, width) in wanted.items():
             if tokens.ndim < 2 or tokens.shape[-1] != width:
                 raise ValueError(f"This layer takes {role} tokens (..., t, {width}), got {tuple(tokens.shape)}.")
+
+    def _check_heads(self, asked: Tensor) -> None:
+        heads, betas = asked.shape[-4] * asked.shape[-3], local(self.log_beta).shape[0]
+        if heads != betas:
+            raise ValueError(
+                f"This process holds {heads} heads but {betas} inverse temperatures. Tensor parallelism splits both with layers.parallel.HeadwiseParallel; "
+                "under fully_shard, methods other than forward are made known by register_fsdp_forward_method."
+            )
 
     def extra_repr(self) -> str:
         wired = "" if self.wiring == Wiring() else f"{self.wiring}, "

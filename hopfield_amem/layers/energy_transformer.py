@@ -152,8 +152,7 @@ class EnergyTransformerBlock(Associative):
                 fine = torch.cat([fine, (self._energy(state + size * velocity, seen) <= before).unsqueeze(0)])
                 if settled(fine.any(0)):
                     break
-        largest = torch.where(fine.any(0), sizes[fine.int().argmax(0)], 0.0)
-        return largest[..., None, None]
+        return torch.where(fine.any(0), sizes[fine.int().argmax(0)], 0.0)[..., None, None]
 
     def _energy(self, state: Tensor, seen: Seen) -> Tensor:
         return seen.tokens(self.norm.energy(state)).sum(-1) + self._interaction(self.norm(state), seen)

@@ -19,19 +19,19 @@ class Rows(NamedTuple):
 
 
 class HopfieldFFN(nn.Module):
-    """``y = Σ_μ p_μ(x) v_μ + c`` with scores ``β(k_μ·x + b_μ)``, or gated, ``y = Σ_μ p_μ(x) (g_μ·x + h_μ) v_μ + c``; keys, values, gates are weights.
+    """``y = Σ_μ p_μ(x) v_μ + c``, or gated ``Σ_μ p_μ(x) (g_μ·x + h_μ) v_μ + c``, with weights p of the scores ``β(S(x, k_μ) + b_μ)``: keys, values are weights.
 
-    The feed-forward block as a memory (Geva et al. 2021, arXiv 2012.14913). ``relu_feed_forward``, ``gelu_feed_forward``, ``silu_feed_forward`` and
-    ``squared_relu_feed_forward`` are the blocks of these names, gated SwiGLU and GEGLU (Shazeer 2020, arXiv 2002.05202); ``Activation(f)`` is the block
-    with activation f; any other energy, ``log_sum_exp``, ``entmax``, ``epanechnikov`` or one's own, takes its place.
+    The feed-forward block as a memory (Geva et al. 2021, arXiv 2012.14913). With ``S = k_μ·x``, ``relu_feed_forward``, ``gelu_feed_forward``,
+    ``silu_feed_forward`` and ``squared_relu_feed_forward`` are the blocks of these names, gated SwiGLU and GEGLU (Shazeer 2020, arXiv 2002.05202), and
+    ``Activation(f)`` is the block of any activation; any other energy, ``log_sum_exp``, ``entmax``, ``epanechnikov`` or one's own, takes its place.
 
-    What is descended is ``E(x) = C(x) − Q[Σ_μ F(β(k_μ·x + b_μ))]/β``. Reading is one unit step of a pair (x, y), x held and y from 0:
-    ``E(x, y) = C(x) + ½‖y‖² − Q[Σ_μ F(β(k_μ·x + b_μ + γ_μ v_μ·y))]/β`` steps to ``y = Σ p_μ γ_μ v_μ``, with the gate ``γ_μ = g_μ·x + h_μ``, or 1.
+    What is descended is ``E(x) = C(x) − Q[Σ_μ F(β(S(x, k_μ) + b_μ))]/β``. Reading is one unit step of a pair (x, y), x held and y from 0, for ``Dot``
+    ``E(x, y) = C(x) + ½‖y‖² − Q[Σ_μ F(β(k_μ·x + b_μ + γ_μ v_μ·y))]/β``, which lands on ``y = Σ p_μ γ_μ v_μ`` with the gate ``γ_μ = g_μ·x + h_μ``, or 1.
     A gate scales values, so it is not felt at y = 0: gated or not, ``energy(x)`` is ``E(x, 0)``. The step never raises E where Q∘ΣF is convex.
 
-    Elementwise weights (``Dot`` and ``Sum``) are an activation between two linear maps, in the time and memory of the stock block; all other energies are
-    streamed through ``retrieve`` in memory that does not grow with rows × slots. Children that are anything but plain ``nn.Linear`` (adapters, quantised
-    or sharded weights, hooks) are called, never read.
+    Elementwise weights (``Dot`` and ``Sum``) are an activation between two linear maps, in the time and memory of the stock block. All other energies are
+    streamed through ``retrieve`` in memory that does not grow with rows × slots, unless gates, or children that must be called, need the weights in full.
+    Children that are anything but plain ``nn.Linear`` (adapters, quantised or sharded weights, hooks) are called, never read.
 
     Args:
         dim: width of the tokens d.
@@ -99,9 +99,10 @@ class HopfieldFFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) -> (..., dim)"""
         self._check_tokens(x)
-        keys, values = self._rows(self.keys), self._rows(self.values)
-        if keys is not None and values is not None and self.gate is None and not self.elementwise:
-            return self._streamed(x, keys, values)
+        if not self.elementwise and self.gate is None:
+            keys, values = self._rows(self.keys), self._rows(self.values)
+            if keys is not None and values is not None:
+                return self._streamed(x, keys, values)
         product, gate = self._addressed(x)
         weights = self._weights(x, product)
         if self.given.divides:

@@ -51,15 +51,15 @@ class LookupAttention(HopfieldAttention):
         super().__init__(dim, heads, energy, descent, wiring=wiring, device=device, dtype=dtype)
         self.stored = nn.Parameter(torch.empty(slots, stored, device=device, dtype=dtype))
         self.targets = None if own is None else nn.Parameter(torch.empty(slots, own, device=device, dtype=dtype))
-        self.draw()
+        self._draw()
 
     def reset_parameters(self) -> None:
         """As ``HopfieldAttention``; slots and targets are drawn like tokens of unit variance."""
         super().reset_parameters()
         if hasattr(self, "stored"):
-            self.draw()
+            self._draw()
 
-    def draw(self) -> None:
+    def _draw(self) -> None:
         """Slots and targets of unit variance."""
         for slots in (self.stored, self.targets):
             if slots is not None:

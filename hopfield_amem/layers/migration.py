@@ -46,10 +46,7 @@ def from_hopfield_layers(module: nn.Module, dim: int | tuple[int, int] | None = 
     core: Any = hopfield.association_core
     scaling = torch.as_tensor(hopfield.scaling, dtype=torch.float64, device="cpu").detach().flatten()
     if not (scaling > 0).all():
-        raise ValueError(
-            f"The inverse temperature of an energy is positive, and this module scales by {scaling.tolist()}. "
-            "Turn the sign of its queries, and of its scaling, around."
-        )
+        raise ValueError(f"The inverse temperature of an energy is positive, and this module scales by {scaling.tolist()}.")
     for statement in _differences(hopfield, core, scaling):
         warnings.warn(statement, stacklevel=2)
     like = next(module.parameters(), torch.empty(0))

@@ -13,7 +13,7 @@ from ..descent import Descent, FixedPoint
 from ..energies import ReadEnergy, presets
 from .added import merged, present
 from .associative import Associated, Association, check
-from .report import Report
+from .report import Report, Swap, places
 
 
 class MultiheadAttention(Associated, nn.MultiheadAttention):
@@ -162,25 +162,27 @@ def replace_attention_(module: nn.Module, energy: ReadEnergy | None = None, desc
     Raises:
         ValueError: nothing inside that can be replaced, or an energy or a descent of a wrong kind.
     """
-    report = Report()
-    adopted: dict[nn.Module, MultiheadAttention] = {}
-    for path, child in list(module.named_modules(remove_duplicate=False)):
-        if not path or not isinstance(child, nn.MultiheadAttention):
-            continue
-        if type(child) not in (nn.MultiheadAttention, MultiheadAttention):
-            report.skipped[path] = f"{type(child).__name__} is a subclass of nn.MultiheadAttention, whose own forward would be lost"
-            continue
-        adopted[child] = adopted.get(child) or MultiheadAttention.adopt(child, energy, descent)
-        parent, _, name = path.rpartition(".")
-        report.assign(module.get_submodule(parent), name, adopted[child])
-        report.replaced.append(path)
-    if not report.replaced:
-        raise ValueError(f"There is no nn.MultiheadAttention to replace inside {type(module).__name__} ({report}). MultiheadAttention.adopt takes one alone.")
-    for encoder in module.modules():
-        if isinstance(encoder, nn.TransformerEncoder) and any(isinstance(part, MultiheadAttention) for part in encoder.modules()):
-            report.assign(encoder, "enable_nested_tensor", False)
-            report.assign(encoder, "use_nested_tensor", False)
-    return report
+    swaps: list[Swap] = []
+    skipped: dict[str, str] = {}
+    adopted: dict[nn.Module, MultiheadAttention] = {}  # one that stands in several places stays one
+    for place in places(module):
+        child = place.module
+        if isinstance(child, nn.MultiheadAttention) and type(child) in (nn.MultiheadAttention, MultiheadAttention):
+            adopted[child] = adopted.get(child) or MultiheadAttention.adopt(child, energy, descent)
+            swaps.append(Swap.of(place, adopted[child], str(adopted[child].given)))
+        elif isinstance(child, nn.MultiheadAttention):
+            skipped[place.fqn] = "a subclass of nn.MultiheadAttention, whose own forward would be lost"
+    if not swaps:
+        raise ValueError(
+            f"There is no nn.MultiheadAttention to replace in {type(module).__name__}; skipped {skipped}. MultiheadAttention.adopt takes one alone."
+        )
+    for swap in swaps:
+        swap.put()
+    around = [part for part in module.modules() if isinstance(part, nn.TransformerEncoder) and any(isinstance(a, MultiheadAttention) for a in part.modules())]
+    settings = [(encoder, name, getattr(encoder, name)) for encoder in around for name in ("enable_nested_tensor", "use_nested_tensor")]
+    for encoder, name, _ in settings:
+        setattr(encoder, name, False)
+    return Report({swap.place.fqn: swap.memory for swap in swaps}, skipped, tuple(swaps), tuple(settings))
 
 
 def called(module: nn.Module, tokens: tuple) -> None:

@@ -1,5 +1,6 @@
 """HuggingFace transformers that run on energies. Needs the extra: ``pip install "hopfield_amem[hf]"``."""
 
+from ...layers.report import Report as Report
 from .attention import EnergyAttention as EnergyAttention
 from .attention import register_attention as register_attention
 from .feedforward import FeedForwardMemory as FeedForwardMemory
@@ -7,4 +8,3 @@ from .feedforward import own_activation as own_activation
 from .inspection import inspect as inspect
 from .mixer import mixing as mixing
 from .replace import hopfield_ as hopfield_
-from .report import Report as Report

@@ -88,7 +88,7 @@ def mixing(module: Any, memory: Memory, *, norm: float | None = None, writing: W
     if writing.erase:
         raise ValueError("An attention projects no erase keys: use Writing(erase=False), or a model with MemoryMixer layers of its own.")
     mixed = _empty(type(module))
-    mixed.__dict__.update({name: copy.copy(held) if isinstance(held, dict) else held for name, held in vars(module).items()})
+    mixed.__dict__.update({name: copy.copy(held) if isinstance(held, (dict, set)) else held for name, held in vars(module).items()})
     mixed.config = copy.deepcopy(module.config)
     mixed.config._attn_implementation = NAME
     mixed.cell = _cell(module, memory, norm, writing).train(module.training)
@@ -127,8 +127,10 @@ def _declined(module: Any) -> str | None:
     causal = getattr(module, "is_causal", False) and getattr(module.config, "is_causal", True)
     if not causal or "past_key_values" not in parameters or not isinstance(getattr(module, "layer_idx", None), int):
         return "it is no causal self-attention with a slot in the cache (is_causal, past_key_values, layer_idx)"
-    if not UNDERSTOOD.issuperset(parameters) or "kwargs" not in parameters:
-        return f"it is called with more or less than a mixer understands: {', '.join(parameters.keys() ^ UNDERSTOOD & {*parameters, 'kwargs'})}"
+    if unknown := parameters.keys() - UNDERSTOOD:
+        return f"it is called with what a mixer does not understand: {', '.join(sorted(unknown))}"
+    if "kwargs" not in parameters:
+        return "it hands no arguments of its call on to the attention function"
     if module._parameters:
         return f"it has parameters that a memory has no use for: {', '.join(module._parameters)}"
     if "forward" in vars(module):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from ...energies import Memory, ReadEnergy
 from ...layers.feedforward import HopfieldFFN
+from ...layers.report import Place, Report, Swap, places
 from .anatomy import guesses, obstacle, sizes
 from .feedforward import NO_BLOCK, remembered
-from .report import Place, Report, Swap
 
 HINT = re.compile(r"(MLP|Mlp|FeedForward|FFN|Intermediate|MoE|MoeBlock|Experts)$")  # of names of classes; only to say why such a module was left
 
@@ -54,7 +54,7 @@ def hopfield_(
     if not swaps:
         raise ValueError(_nothing(model, spec, targets, left))
     for swap in swaps:
-        swap.place.parent._modules[swap.place.name] = swap.memory
+        swap.put()
     skipped = {place.fqn: reason for place, reason in left if asked or reason != NO_BLOCK or _hinted(place.module)}
     return Report({swap.place.fqn: swap.memory for swap in swaps}, skipped, tuple(swaps))
 
@@ -64,7 +64,7 @@ def _made(model: nn.Module, spec: object, build: Build, wanted: Callable[[Place]
     swaps: list[Swap] = []
     left: list[tuple[Place, str]] = []
     made: dict[int, nn.Module | str] = {}
-    for place in _places(model):
+    for place in places(model):
         if any(place.fqn.startswith(f"{swap.place.fqn}.") for swap in swaps) or not wanted(place):
             continue
         if id(place.module) not in made:
@@ -73,7 +73,7 @@ def _made(model: nn.Module, spec: object, build: Build, wanted: Callable[[Place]
         if isinstance(memory, str):
             left.append((place, memory))
         else:
-            title = str(memory.given if isinstance(memory, HopfieldFFN) else spec).replace("\n", "; ")
+            title = str(memory.given if isinstance(memory, HopfieldFFN) else spec)
             swaps.append(Swap.of(place, memory, title))
     return swaps, left
 
@@ -85,20 +85,20 @@ def _builder(spec: ReadEnergy | Memory | Callable[[nn.Module], ReadEnergy]) -> t
 
         return lambda place: mixing(place.module, spec), lambda place: hasattr(place.module, "is_causal")
     if isinstance(spec, ReadEnergy):
-        return lambda place: remembered(place.module, spec, place.read_beside), _like_a_block
+        return lambda place: remembered(place.module, spec, _read_beside(place)), _like_a_block
     if not callable(spec) or isinstance(spec, nn.Module):
         raise ValueError(f"hopfield_ takes a ReadEnergy, a Memory, or a function from a block to its ReadEnergy such as own_activation; got {spec!r}.")
 
     def chosen(place: Place) -> nn.Module | str:
-        memory = remembered(place.module, None, place.read_beside)
-        return memory if isinstance(memory, str) else remembered(place.module, spec(place.module), place.read_beside)
+        memory = remembered(place.module, None, _read_beside(place))
+        return memory if isinstance(memory, str) else remembered(place.module, spec(place.module), _read_beside(place))
 
     return chosen, _like_a_block
 
 
 def _like_a_block(place: Place) -> bool:
     """Whether a module has the children of a feed-forward block, or is called like one."""
-    return _hinted(place.module) or any(True for _ in guesses(place.module, place.read_beside))
+    return _hinted(place.module) or any(True for _ in guesses(place.module, _read_beside(place)))
 
 
 def _hinted(module: nn.Module) -> bool:
@@ -106,12 +106,11 @@ def _hinted(module: nn.Module) -> bool:
     return holds and bool(HINT.search(type(module).__name__))
 
 
-def _places(model: nn.Module) -> Iterator[Place]:
-    """Every place below the model, from the outside in."""
-    for prefix, parent in model.named_modules(remove_duplicate=False):
-        for name, child in parent._modules.items():
-            if child is not None:
-                yield Place(f"{prefix}.{name}" if prefix else name, parent, name)
+def _read_beside(place: Place) -> bool:
+    """Whether a neighbour takes what the module gives: the two halves of a block that is split over modules (BERT's ``intermediate`` and ``output``)."""
+    own = [size for child in place.module.children() if (size := sizes(child)) is not None]
+    beside = (child for neighbour in place.parent.children() if neighbour is not place.module for child in neighbour.children())
+    return len(own) == 1 and any(sizes(child) == own[0][::-1] for child in beside)
 
 
 def _named(fqn: str, targets: str | Sequence[str]) -> bool:

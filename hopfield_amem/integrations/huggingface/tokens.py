@@ -37,7 +37,7 @@ def documents(mask: Tensor | None, there: Tensor | None) -> Tensor | None:
     neighbours, seen = there[:, 1:] & there[:, :-1], _seen(mask)
     begins, ahead = neighbours & ~seen.diagonal(-1, -2, -1), neighbours & seen.diagonal(1, -2, -1)
     if torch.compiler.is_compiling():
-        torch._assert_async(~(begins | ahead).any(), f"{AHEAD} Nor can documents share a row in a compiled graph.")
+        torch._assert_async(~(begins | ahead).any(), f"{AHEAD} Nor can documents share a row in a compiled graph.")  # type: ignore[reportPrivateImportUsage]
         return None
     some, future = torch.stack([begins.any(), ahead.any()]).tolist()
     if future:

@@ -42,11 +42,11 @@ class Kernels(Bounded):
         options = (self.spec.name, gates.reach, gates.dropout, needs, gates.offset)
         *tensors, ages = tensors
         output, level, weight, *_ = differentiable("triton", options, *tensors, gates.seed, ages)
-        output = layout.ungrouped(output)
-        level = layout.ungrouped(level.unsqueeze(-1)).squeeze(-1)
+        output = layout.unfolded(output)
+        level = layout.unfolded(level.unsqueeze(-1)).squeeze(-1)
         if appended:
             return output[..., :-1], level, output[..., -1:]
-        return output, level, layout.ungrouped(weight.unsqueeze(-1)) if mass else None
+        return output, level, layout.unfolded(weight.unsqueeze(-1)) if mass else None
 
     def carry(self, state: Tensor, values: Tensor | None, carry: launch.Carry | None) -> launch.Carry:
         """The carried state of a read after these slots, without gradients."""
@@ -62,8 +62,8 @@ class Kernels(Bounded):
         """``Σ p v``, Q and ``Σ p`` (..., q, 1) of a carried state."""
         layout, tensors = self._laid_out(state, self._read(values))
         results = launch.completed(self._operands(tensors), carry)
-        value, mass = (layout.ungrouped(t.unsqueeze(-1)) for t in (results.value, results.mass))
-        return layout.ungrouped(results.output), value.squeeze(-1), mass
+        value, mass = (layout.unfolded(t.unsqueeze(-1)) for t in (results.value, results.mass))
+        return layout.unfolded(results.output), value.squeeze(-1), mass
 
     def _read(self, values: Tensor | None) -> Tensor | None:
         """What is read: the given values, or None where a state is pulled to the keys themselves."""
