@@ -20,7 +20,7 @@ from hopfield_amem.analysis.inspection import tabulate
 from hopfield_amem.analysis.plots_association import association_heads
 from hopfield_amem.analysis.tally import HeadTally, Reading, SlotTally
 from hopfield_amem.descent import FixedPoint, Flow
-from hopfield_amem.integrations.huggingface import inspect, reading
+from hopfield_amem.integrations.huggingface import hopfield_, inspect, own_activation, reading, register_attention
 
 SIZES = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -36,7 +36,7 @@ MODELS = {
     "vit": lambda: hf.ViTModel(hf.ViTConfig(**{k: v for k, v in SIZES.items() if k != "vocab_size"}, image_size=16, patch_size=4)),
     "t5": lambda: hf.T5EncoderModel(hf.T5Config(vocab_size=50, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)),
 }
-NO_SDPA = {"gemma2", "gpt_oss"}
+NO_SDPA = {"gemma2", "gpt_oss"}  # transformers refuses it: capped scores, sinks
 
 
 def build(name, implementation="eager", sharpness=8.0):
@@ -98,6 +98,18 @@ def test_a_sink_on_the_first_token():
     assert one_read(scores, first=0).first.item() == pytest.approx(0)
 
 
+def test_a_query_that_gives_all_to_a_sink_retrieves_nothing():
+    scores = torch.tensor([[[[0.0, 0.0, 0.0], [5.0, 5.0, -9.0]]]])
+    weights, null = torch.tensor([[[[0.0, 0.0, 0.0], [0.25, 0.25, 0.0]]]]), torch.tensor([[[1.0, 0.5]]])
+    tally = HeadTally()
+    tally.add(
+        Reading(null, scores, weights, torch.ones(1, 1, 2, 3, dtype=torch.bool), null), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
+    )
+    heads = tabulate({"layer": tally.summary() | {"beta": torch.ones(1)}}, {}, {}).heads
+    assert heads.queries.item() == 2 and heads.null.item() == 0.75 and heads.first.item() == 0.125 and heads.effective.item() == 1
+    assert heads.snr.item() == 1 and heads.classes.tolist() == [[[1, 0, 0, 0]]]
+
+
 def test_the_classes_are_those_of_the_paper():
     k = torch.tensor([512, 257, 256, 65, 64, 17, 16, 1, 0])
     assert metastable_class(k, torch.tensor(512)).tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 0]
@@ -140,11 +152,8 @@ def test_the_noise_is_that_of_random_values():
     assert torch.allclose(retrieval_noise(weights), measured, rtol=0.05)
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "implementation"), [*((name, "eager") for name in MODELS), *((name, "sdpa") for name in MODELS if name not in NO_SDPA)])
 def test_heads_agree_with_the_attentions_of_eager(name, implementation):
-    if implementation == "sdpa" and name in NO_SDPA:
-        pytest.skip("transformers refuses sdpa for it")
     inputs = padded(name)
     model = build(name, implementation)
     before = output(model, inputs)
@@ -260,19 +269,6 @@ def test_energy_is_that_of_the_spec():
     assert torch.allclose(found.energy[1], expected.double(), rtol=1e-5) and torch.allclose(found.beta, torch.tensor(8**-0.5).double())
 
 
-class EnergyAttention(SimpleNamespace):
-    """An attention function that reads from an energy and says so, as those registered by the library do."""
-
-    def __call__(self, module, query, key, value, mask, scaling=None, **_):
-        from hopfield_amem.descent import read
-
-        energy = self.energy.at(self.energy.beta * scaling)
-        groups = query.shape[1] // key.shape[1]
-        key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
-        causal = module.is_causal and mask is None and query.shape[2] > 1
-        return read(energy, query, key, value, self.descent, presence=mask, causal=causal).transpose(1, 2), None
-
-
 @pytest.fixture
 def register():
     """Attention functions known to transformers for the time of a test."""
@@ -289,20 +285,41 @@ def register():
         del hf.AttentionInterface._global_mapping[name], hf.AttentionMaskInterface._global_mapping[name]
 
 
-@pytest.mark.parametrize("descent", [FixedPoint(steps=1), FixedPoint(steps=3, tolerance=0), Flow(time=1.0, method="euler")])
-@pytest.mark.parametrize("energy", [presets.entmax(1.5, 2.0), presets.softmax1(), presets.epanechnikov(0.5)])
-def test_attention_of_another_energy(register, energy, descent):
-    """Weights, energies and states are those of the energy and the descent, not of softmax."""
-    model, inputs = build("llama", "sdpa"), padded("llama")
-    model.set_attn_implementation(register("energy", EnergyAttention(energy=energy, descent=descent)))
+ENERGIES = {"entmax": presets.entmax(1.5, 2.0), "softmax1": presets.softmax1(), "epanechnikov": presets.epanechnikov(0.5), "softmax": presets.log_sum_exp()}
+DESCENTS = {"one": FixedPoint(steps=1), "three": FixedPoint(steps=3, tolerance=0), "flow": Flow(time=1.0, method="euler")}
+
+
+TAKES = {"llama": set(ENERGIES), "gpt_oss": set(ENERGIES) - {"epanechnikov"}, "gemma2": set(ENERGIES) - {"epanechnikov"}, "t5": {"softmax", "softmax1"}}
+"""What holds sinks (a score), caps (a score) and position biases (an exponential)."""
+
+
+@pytest.mark.parametrize(
+    ("name", "energy", "descent"),
+    [(name, energy, descent) for name in TAKES for energy in sorted(TAKES[name]) for descent in DESCENTS if (name, descent) != ("gemma2", "three")],
+)
+def test_attention_of_another_energy(name, energy, descent):
+    """Weights, energies and states are those of the energy and the descent: what they read is the model's output, or the module would be skipped."""
+    model, inputs = build(name), padded(name)
+    model.set_attn_implementation(register_attention(f"inspected {energy} {descent}", ENERGIES[energy], DESCENTS[descent]))
     before = output(model, inputs)
     found = inspect(model, inputs)
-    assert torch.equal(output(model, inputs), before) and not found.skipped
-    softmax = inspect(build("llama", "sdpa"), inputs)
-    assert not torch.allclose(found.heads.effective, softmax.heads.effective, rtol=1e-2)
-    assert bool((found.heads.null > 0).all()) == (energy == presets.softmax1())
-    if energy == presets.entmax(1.5, 2.0) and descent == FixedPoint(steps=1):
-        assert bool((found.heads.effective < softmax.heads.effective).all())  # α-entmax is sparser than softmax
+    assert torch.equal(output(model, inputs), before) and len(found.heads.layers) == 2
+    softmax = inspect(build(name), inputs).heads
+    if (energy, descent) == ("softmax", "one"):
+        assert torch.allclose(found.heads.effective, softmax.effective, rtol=1e-4) and torch.allclose(found.heads.energy, softmax.energy, rtol=1e-4)
+    else:
+        assert not torch.allclose(found.heads.energy, softmax.energy, rtol=1e-2)
+    assert bool((found.heads.null > 0).any()) == (energy == "softmax1" or name == "gpt_oss")
+
+
+def test_states_are_those_of_the_descent():
+    """After three steps the energy of every state has fallen, and the margin is that of the state that reads."""
+    inputs, found = padded("bert"), {}
+    for name in ("one", "three"):
+        model = build("bert")
+        model.set_attn_implementation(register_attention(f"inspected softmax {name}", presets.log_sum_exp(), DESCENTS[name]))
+        found[name] = inspect(model, inputs).heads
+    assert (found["three"].energy[0] < found["one"].energy[0]).all()
 
 
 def test_attention_that_is_not_what_it_seems_is_skipped(register):
@@ -332,7 +349,7 @@ def test_everything_is_restored_after_an_error(implementation, monkeypatch):
     model.train()
     model.model.layers[1].mlp.eval()
     training = [module.training for module in model.modules()]
-    table, state = dict(ALL_ATTENTION_FUNCTIONS), torch.get_rng_state()
+    table, eager, state = dict(ALL_ATTENTION_FUNCTIONS), hf.models.llama.modeling_llama.eager_attention_forward, torch.get_rng_state()
 
     def fails(*_):
         raise RuntimeError("half-way")
@@ -341,6 +358,7 @@ def test_everything_is_restored_after_an_error(implementation, monkeypatch):
         patched.setattr(model.lm_head, "forward", fails)
         with pytest.raises(RuntimeError, match="half-way"):
             inspect(model, inputs)
+    assert hf.models.llama.modeling_llama.eager_attention_forward is eager
     assert dict(ALL_ATTENTION_FUNCTIONS) == table and not ALL_ATTENTION_FUNCTIONS._local_mapping
     assert [module.training for module in model.modules()] == training and torch.is_grad_enabled()
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -361,6 +379,27 @@ def test_an_entry_of_the_table_that_was_there_before_stays():
         assert ALL_ATTENTION_FUNCTIONS["sdpa"] is counted and len(calls) == 2
     finally:
         del ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+
+def test_every_file_has_its_own_eager_attention(monkeypatch):
+    """What is called is what the model would have called, also where a file has several (Llama 4), and where one calls another."""
+    from transformers.models.bert import modeling_bert
+
+    model, inputs = build("bert"), padded("bert")
+    stock, calls = modeling_bert.eager_attention_forward, []
+
+    def inner_eager_attention_forward(module, *args, **kwargs):
+        calls.append(module)
+        return stock(module, *args, **kwargs)
+
+    def outer(*args, **kwargs):
+        return modeling_bert.inner_eager_attention_forward(*args, **kwargs)
+
+    monkeypatch.setattr(modeling_bert, "inner_eager_attention_forward", inner_eager_attention_forward, raising=False)
+    monkeypatch.setattr(modeling_bert, "eager_attention_forward", outer)
+    found = inspect(model, inputs).heads
+    assert calls == [layer.attention.self for layer in model.encoder.layer] and found.queries.tolist() == [[46] * 4] * 2
+    assert modeling_bert.eager_attention_forward is outer and modeling_bert.inner_eager_attention_forward is inner_eager_attention_forward
 
 
 def test_other_models_are_not_recorded():
@@ -417,6 +456,27 @@ def test_slots_of_a_feed_forward_block(name):
     assert found.active[1].item() == pytest.approx(active.double().mean().item())
     assert found.dead[1].item() == pytest.approx((~active.any(0)).double().mean().item())
     assert found.effective[1].item() == pytest.approx((size.sum(-1).square() / size.square().sum(-1)).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bert", "modernbert"])
+def test_memories_that_took_the_place_of_blocks(name):
+    """A swapped block is watched without being called otherwise: same outputs, and with its own activation the same slots."""
+    model, inputs = build(name, "sdpa"), padded(name)
+    stock = inspect(model, inputs).feed_forwards
+    report = hopfield_(model, own_activation)
+    before, during = output(model, inputs), []
+    handle = model.register_forward_hook(lambda _, __, found: during.append((found.logits if "logits" in found else found.last_hidden_state).clone()))
+    found = inspect(model, inputs)
+    handle.remove()
+    assert torch.equal(during[0], before) and not found.skipped and len(found.feed_forwards.blocks) == 2
+    for column in ("slots", "active", "effective", "dead", "tokens"):
+        assert torch.allclose(getattr(found.feed_forwards, column).double(), getattr(stock, column).double(), rtol=1e-5), column
+    report.undo()
+    if name == "gpt2":
+        hopfield_(model, presets.entmax(1.5))
+        before = output(model, inputs)
+        sparse = inspect(model, inputs, threshold=0.0).feed_forwards
+        assert torch.equal(output(model, inputs), before) and (sparse.active < 1).all() and (sparse.effective < stock.effective).all()
 
 
 def test_a_dead_slot_is_found():

@@ -18,7 +18,8 @@ NUMERALS = {0: "-", **{number: name.split(":")[0] for number, name in CLASSES.it
 class Heads:
     """Attention heads as memories. Tensors are (layers, heads) on the CPU; NaN (0 in integers) where a layer has fewer heads or no query counted.
 
-    A query counts when it is no padding, sees at least two slots and gives weight to at least one. Everything but ``margin`` and ``kind`` is a mean over them.
+    A query counts when it is no padding, sees at least two slots and gives weight to one, or to what is no slot. Everything but ``margin``, ``kind``
+    and ``snr`` is a mean over these; signal, noise and class are those of queries that give weight to a slot.
 
     Attributes:
         layers: names of the attention modules, in the order they were first called.
@@ -108,14 +109,14 @@ def tabulate(heads: Mapping[str, Mapping[str, Tensor]], blocks: Mapping[str, Map
     widest = max((len(summary["queries"]) for summary in heads.values()), default=0)
 
     def column(name: str) -> Tensor:
-        rows = [torch.nn.functional.pad(summary[name].cpu(), (0, widest - len(summary["queries"])), value=torch.nan) for summary in heads.values()]
+        rows = [torch.nn.functional.pad(summary[name].double(), (0, widest - len(summary["queries"])), value=torch.nan) for summary in heads.values()]
         return torch.stack(rows) if rows else torch.zeros(0, 0, dtype=torch.float64)
 
     gaps = [(0, 0, 0, widest - len(summary["queries"])) for summary in heads.values()]
-    classes = [torch.nn.functional.pad(summary["classes"].cpu(), gap) for summary, gap in zip(heads.values(), gaps, strict=True)]
+    classes = [torch.nn.functional.pad(summary["classes"], gap) for summary, gap in zip(heads.values(), gaps, strict=True)]
     classes = torch.stack(classes) if classes else torch.zeros(0, 0, 4, dtype=torch.long)
     plain = {name: column(name) for name in ("beta", "energy", "visible", "effective", "size", "margin", "first", "null")}
-    table = Heads(tuple(heads), kind=_median_class(classes), classes=classes, snr=1 / column("noise"), queries=classes.sum(-1), **plain)
+    table = Heads(tuple(heads), kind=_median_class(classes), classes=classes, snr=1 / column("noise"), queries=column("queries").nan_to_num(0).long(), **plain)
     found = {name: torch.tensor([block[name] for block in blocks.values()], dtype=torch.float64) for name in ("slots", "active", "effective", "dead", "tokens")}
     shares = {name: found[name] / found["slots"] for name in ("active", "dead")}
     counts = {name: found[name].long() for name in ("slots", "tokens")}

@@ -34,11 +34,12 @@ class Reading:
 class HeadTally:
     """Sums, over all queries that had a choice, of what the heads of one attention did with them.
 
-    A query counts when it is a token, sees at least two slots and gives weight to at least one.
+    A query counts when it is a token, sees at least two slots and gives weight to one, or to what is no slot; a query that gives all to that retrieves 0 slots.
     """
 
     def __init__(self):
         self._sums: Tensor | float = 0.0  # (MEANS, heads)
+        self._queries: Tensor | int = 0  # (heads,)
         self._classes: Tensor | int = 0  # (heads, 4)
         self._margins: list[Tensor] = []  # (heads, queries) each, NaN where a query does not count: one number per query, for the median
 
@@ -46,14 +47,16 @@ class HeadTally:
         """Count a block. ``tokens``: which queries are no padding, boolean (batch, q). ``first``: index of the first token among the slots, (batch,)."""
         weights, presence = reading.weights, reading.presence.expand_as(reading.weights)
         visible, mass = presence.sum(-1), weights.abs().sum(-1)
-        counted = tokens.unsqueeze(-2) & (visible > 1) & (mass > 0)
+        total = mass + reading.null
+        counted = tokens.unsqueeze(-2) & (visible > 1) & (total > 0)
         size = metastable_size(weights)
         place = first[:, None, None, None].expand(*weights.shape[:-1], 1)
-        total = mass + reading.null
         found = {
-            "energy": reading.energy, "visible": visible, "effective": effective_slots(weights), "size": size, "noise": retrieval_noise(weights),
+            "energy": reading.energy, "visible": visible, "effective": effective_slots(weights), "size": size,
+            "noise": retrieval_noise(weights).nan_to_num(0),
             "first": weights.abs().gather(-1, place).squeeze(-1) / total, "null": reading.null / total,
         }  # fmt: skip
+        self._queries = self._queries + _per_head(counted, counted).sum(-1).cpu()
         self._sums = self._sums + torch.stack([_per_head(found[name], counted).cpu().double().sum(-1) for name in MEANS])
         kinds = torch.nn.functional.one_hot(metastable_class(size, visible), 5)[..., 1:] * counted.unsqueeze(-1)
         self._classes = self._classes + kinds.sum((0, 2)).cpu()
@@ -63,10 +66,11 @@ class HeadTally:
     def summary(self) -> dict[str, Tensor]:
         """Per head: the means of ``MEANS`` (noise is SNR⁻¹), the median "margin", the number of "queries", and how many were in each class, "classes"
         (heads, 4)."""
-        assert isinstance(self._classes, Tensor) and isinstance(self._sums, Tensor)
-        queries = self._classes.sum(-1)
-        means = dict(zip(MEANS, self._sums / queries, strict=True))
-        return means | {"margin": torch.cat(self._margins, 1).nanmedian(1).values.double(), "queries": queries, "classes": self._classes}
+        assert isinstance(self._classes, Tensor) and isinstance(self._sums, Tensor) and isinstance(self._queries, Tensor)
+        sums = dict(zip(MEANS, self._sums, strict=True))
+        means = {name: total / self._queries for name, total in sums.items()} | {"noise": sums["noise"] / self._classes.sum(-1)}
+        margin = torch.cat(self._margins, 1).nanmedian(1).values.double()
+        return means | {"margin": margin, "queries": self._queries, "classes": self._classes}
 
 
 class SlotTally:

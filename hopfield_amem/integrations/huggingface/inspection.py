@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ...analysis.association import check_threshold
 from ...analysis.inspection import Inspection, tabulate
-from .reading import UNSEEN
+from ...layers.feedforward import HopfieldFFN
 from .recording import Recorder
+from .replace import HINT
+from .tokens import presence
 
 HALVES = {
     "down_proj": ("up_proj", "gate_up_proj", "gate_proj"), "c_proj": ("c_fc",), "fc2": ("fc1",), "Wo": ("Wi",), "wo": ("wi", "wi_0"), "w2": ("w1",),
@@ -39,8 +40,8 @@ def inspect(model: nn.Module, inputs: Mapping[str, Any] | Iterable[Mapping[str, 
     Args:
         model: a decoder or an encoder of transformers, also wrapped (compiled, with adapters); on the device of the inputs.
         inputs: keyword arguments of the model, or several of them, one batch at a time. Padding is told by ``attention_mask``, (batch, tokens), or
-            (batch, 1, tokens, tokens) by its diagonal; where it describes another number of tokens than an attention has (the image tower of
-            a model of image and text), all of those count.
+            (batch, 1, tokens, tokens) by its diagonal. Where it describes another number of tokens than an attention has (the image tower of
+            a model of image and text) all of those count; a feed-forward block of which that is so is skipped.
         threshold: a slot of a feed-forward block is active above this share of the token's largest activation, in [0, 1); 0, for ReLU, counts what is not 0.
 
     Returns:
@@ -52,8 +53,8 @@ def inspect(model: nn.Module, inputs: Mapping[str, Any] | Iterable[Mapping[str, 
     """
     batches = _batches(model, inputs)
     check_threshold(threshold)
-    values, skipped = feed_forward_values(model)
-    recorder = Recorder(model, values, threshold)
+    memories, skipped = feed_forward_memories(model)
+    recorder = Recorder(model, memories, threshold)
     with recorder.recording():
         for batch in batches:
             recorder.tokens = _tokens(batch)
@@ -61,21 +62,28 @@ def inspect(model: nn.Module, inputs: Mapping[str, Any] | Iterable[Mapping[str, 
     return _result(model, recorder, skipped)
 
 
-def feed_forward_values(model: nn.Module) -> tuple[dict[nn.Module, str], dict[str, str]]:
-    """Second projections of a model's feed-forward blocks and their names, by structure; and blocks that have none that can be watched, with the reason."""
-    values: dict[nn.Module, str] = {}
+def feed_forward_memories(model: nn.Module) -> tuple[dict[nn.Module, str], dict[str, str]]:
+    """Where a model's feed-forward memories can be watched, and their names: a ``HopfieldFFN`` itself, of any other block the projection that holds the values.
+
+    By the names of children, which say enough for looking on, where ``hopfield_`` must know what a block computes. And the blocks that cannot be watched,
+    with the reason.
+    """
+    found: dict[nn.Module, str] = {}
     skipped: dict[str, str] = {}
     for name, module in model.named_modules():
         children = dict(module.named_children())
-        found = {half: children[half] for half, others in HALVES.items() if half in children and any(other in children for other in others)}
+        if isinstance(module, HopfieldFFN):
+            found |= {} if module.values is None else {module: name}
+            continue
+        halves = [half for half, others in HALVES.items() if half in children and any(other in children for other in others)]
         if hasattr(children.get("intermediate"), "dense") and hasattr(children.get("output"), "dense"):
-            found["output.dense"] = module.get_submodule("output.dense")
-        values |= {child: f"{name}.{half}" for half, child in found.items()}
+            halves.append("output.dense")
+        found |= {module.get_submodule(half): f"{name}.{half}" for half in halves}
         if any(half in module._parameters for half in HALVES):
             skipped[name] = "its values are one tensor of all experts, not modules, and what they are multiplied by passes no hook"
-        elif not found and type(module).__name__.lower().endswith(("mlp", "feedforward", "ffn")) and not hasattr(module, "experts"):
+        elif not halves and HINT.search(type(module).__name__) and not hasattr(module, "experts") and "dense" not in children:
             skipped[name] = f"which of {', '.join(children) or 'its parameters'} holds the values is not known"
-    return values, skipped
+    return found, skipped
 
 
 def _batches(model: nn.Module, inputs: Any) -> Iterable[Mapping[str, Any]]:
@@ -106,10 +114,7 @@ def _tokens(batch: Mapping[str, Any]) -> Tensor | None:
     mask = batch.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.ndim not in (2, 4):
         return None
-    if mask.ndim == 2:
-        return mask.bool()
-    own = mask[:, 0].diagonal(mask.shape[-1] - mask.shape[-2], -2, -1)
-    return own if own.dtype == torch.bool else own > UNSEEN
+    return presence(mask, len(mask), mask.shape[-1] if mask.ndim == 2 else mask.shape[-2])
 
 
 def _result(model: nn.Module, recorder: Recorder, skipped: dict[str, str]) -> Inspection:

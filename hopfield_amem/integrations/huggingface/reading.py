@@ -10,12 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ...analysis.tally import Reading
-from ...descent import Descent, FixedPoint, approach
-from ...energies import ReadEnergy, presets
+from ...descent import FixedPoint, approach
+from ...energies import ReadEnergy
 from ...energies.scaling import has_null_slot
+from .attention import SOFTMAX, EnergyAttention
+from .masks import ABSENT
 
 BLOCK = 2**20  # scores alive at once
-UNSEEN = -100.0  # additive masks below this leave nothing of a slot: exp underflows in float32
+
+
+STOCK = EnergyAttention(SOFTMAX)
 
 
 class Unreadable(Exception):
@@ -28,8 +32,7 @@ class Call:
 
     Attributes:
         module: whose attention it is.
-        function: the function that answered. One that reads from an energy says so by its attributes ``energy`` and ``descent``; any other
-            is taken for softmax attention, and ``check`` finds out.
+        function: the function that answered. What is no ``EnergyAttention`` is taken for softmax attention, and ``check`` finds out.
         query, keys, values: (batch, heads, q, d), (batch, memories, n, d), (batch, memories, n, v).
         mask: boolean or additive, (batch or 1, heads or 1, q or 1, n); (batch, n); or None.
         options: the keyword arguments.
@@ -46,16 +49,15 @@ class Call:
     output: Tensor
 
     @property
-    def energy(self) -> ReadEnergy:
-        """The energy of the heads: log-sum-exp unless the function has one, at the model's own scaling."""
-        scaling = self.options.get("scaling")
-        energy = getattr(self.function, "energy", None) or presets.log_sum_exp()
-        return energy.at(energy.beta * (self.query.shape[-1] ** -0.5 if scaling is None else scaling))
+    def attention(self) -> EnergyAttention:
+        """The energy that is read, and how queries come to the states that read it."""
+        return self.function if isinstance(self.function, EnergyAttention) else STOCK
 
     @property
-    def descent(self) -> Descent:
-        """How queries come to the states that read the values."""
-        return getattr(self.function, "descent", FixedPoint(steps=1))
+    def energy(self) -> ReadEnergy:
+        """The energy at the model's own scaling."""
+        scaling, energy = self.options.get("scaling"), self.attention.energy
+        return energy.at(energy.beta * (self.query.shape[-1] ** -0.5 if scaling is None else scaling))
 
 
 def called(module: nn.Module, function: Callable, tensors: tuple[Any, ...], options: Mapping[str, Any], output: Tensor) -> Call:
@@ -68,7 +70,7 @@ def readings(call: Call) -> Iterator[tuple[slice, Reading, Tensor]]:
     """Blocks of queries: their place, what the memory does with them, and the values read (batch, heads, rows, v). Computed in float32 at least.
 
     Raises:
-        Unreadable: masks or descents that are not understood.
+        Unreadable: a mask that is no tensor.
     """
     if call.mask is not None and not isinstance(call.mask, Tensor):
         raise Unreadable(f"its mask is a {type(call.mask).__name__}; set_attn_implementation('sdpa') or 'eager' give it a tensor")
@@ -86,11 +88,13 @@ def readings(call: Call) -> Iterator[tuple[slice, Reading, Tensor]]:
 
 def _approached(call: Call, query: Tensor, keys: Tensor, presence: Tensor, added: Tensor | None) -> Tensor:
     """The states that read the values: for attention the queries themselves."""
-    if call.descent == FixedPoint(steps=1):
+    if call.attention.descent == FixedPoint(steps=1):
         return query
-    if added is not None or call.options.get("softcap") is not None or call.options.get("s_aux") is not None:
-        raise Unreadable(f"its queries take several steps, {call.descent}, under sinks, capped scores or a position bias")
-    return approach(call.energy, query, keys, call.descent, presence=presence)
+    options = {name: call.options.get(name) for name in ("scaling", "softcap", "s_aux")}
+    mask = presence if added is None else torch.where(presence, added, -torch.inf)
+    energy, stored = call.attention._stored(call.module, query, keys, keys, mask, options)
+    seen = stored.seen
+    return approach(energy, query.unsqueeze(2), stored.keys, call.attention.descent, presence=seen.presence, bias=seen.bias).squeeze(2)
 
 
 def _read(call: Call, state: Tensor, keys: Tensor, presence: Tensor, added: Tensor | None) -> Reading:
@@ -119,9 +123,9 @@ def _seen(call: Call, rows: slice) -> tuple[Tensor, Tensor | None]:
     mask = call.mask[..., rows if call.mask.shape[-2] > 1 else slice(None), :slots]
     if mask.dtype == torch.bool:
         return mask, bias
-    presence = mask > UNSEEN
+    presence = mask > ABSENT
     terms = [x for x in (mask, bias) if x is not None and bool((x.masked_fill(~presence, 0) != 0).any())]
-    return presence, sum(terms[1:], terms[0]) if terms else None
+    return presence, torch.stack(torch.broadcast_tensors(*terms)).sum(0) if terms else None
 
 
 def _unmasked(call: Call, rows: slice) -> Tensor:

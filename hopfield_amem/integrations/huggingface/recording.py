@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ...analysis.tally import HeadTally, SlotTally
-from .reading import Call, Unreadable, called, check, readings
+from ...layers.feedforward import HopfieldFFN
+from .reading import BLOCK, Call, Unreadable, called, check, readings
 
 
 class Recorder:
@@ -22,53 +22,45 @@ class Recorder:
 
     Args:
         model: whose calls are recorded; those of other models pass by.
-        values: second projection -> its name, for every feed-forward block.
+        memories: module -> name: where to watch every feed-forward memory, a ``HopfieldFFN`` or the projection that holds the values.
         threshold: see ``active_slots``.
     """
 
-    def __init__(self, model: nn.Module, values: dict[nn.Module, str], threshold: float):
-        self._model, self._values = model, values
+    def __init__(self, model: nn.Module, memories: dict[nn.Module, str], threshold: float):
+        self._model, self._memories = model, memories
         self._names = {module: name for name, module in model.named_modules()}
         self.heads: dict[str, HeadTally] = {}
         self.beta: dict[str, Tensor] = {}
-        self.blocks = {name: SlotTally(threshold) for name in values.values()}
+        self.blocks = {name: SlotTally(threshold) for name in memories.values()}
         self.seen: set[str] = set()
         self.skipped: dict[str, str] = {}
         self.tokens: Tensor | None = None
+        self._answering = False
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record what runs inside. Nothing of the model is changed but its training mode and hooks, and those are restored, as are transformers' functions."""
         with ExitStack() as stack:
-            for name in {_implementation(module) for module in self._names}:
-                stack.enter_context(self._listening(name))
-            for module, name in self._values.items():
-                stack.callback(module.register_forward_pre_hook(partial(self._on_values, name)).remove)
+            for place, name, function in _attentions(self._model):
+                stack.enter_context(_replaced(place, name, partial(self._attention, function, eager=place is not ALL_ATTENTION_FUNCTIONS._local_mapping)))
+            for module, name in self._memories.items():
+                stack.callback(module.register_forward_pre_hook(partial(self._on_tokens, name)).remove)
             stack.enter_context(_evaluating(self._model))
             stack.enter_context(torch.no_grad())
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield
 
-    @contextmanager
-    def _listening(self, name: str) -> Iterator[None]:
-        """An entry of transformers' table that calls the one it stands for and then looks at what it was given."""
-        table = ALL_ATTENTION_FUNCTIONS
-        former = table._local_mapping.get(name)
-        table[name] = partial(self._attention, table.get(name))
+    def _attention(self, function: Callable, module: nn.Module, *tensors: Any, eager: bool, **options: Any) -> tuple[Tensor, Tensor | None]:
+        """Stands for an attention function: calls it, then looks at what it was given. A function that it calls in turn answers no question of the model's."""
+        if module not in self._names or self._answering:
+            return function(module, *tensors, **options)
+        self._answering = True
         try:
-            yield
+            answer = function(module, *tensors, **options)
         finally:
-            del table[name]
-            if former is not None:
-                table[name] = former
-
-    def _attention(self, registered: Callable | None, module: nn.Module, *tensors: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-        function = registered or _eager(module)
-        answer = function(module, *tensors, **options)
-        if module in self._names:
-            if registered is None:
-                options = options | {"is_causal": False}  # eager attention knows no other causality than its mask's
-            self._observe(self._names[module], called(module, function, tensors, options, answer[0]))
+            self._answering = False
+        shown = options | {"is_causal": False} if eager else options  # eager attention knows no other causality than its mask's
+        self._observe(self._names[module], called(module, function, tensors, shown, answer[0]))
         return answer
 
     def _observe(self, name: str, call: Call) -> None:
@@ -85,8 +77,7 @@ class Recorder:
             self.skipped[name] = str(error)
             del self.heads[name]
         else:
-            beta = torch.as_tensor(call.energy.beta, dtype=torch.float64).detach()
-            self.beta[name] = beta.expand(call.query.shape[1]) if beta.ndim == 0 else beta.flatten()
+            self.beta[name] = torch.as_tensor(call.energy.beta, dtype=torch.float64).expand(call.query.shape[1])
 
     def _present(self, query: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Which queries are tokens, (batch, q), and which slot is the first token, (batch,). A padding mask of another length says nothing about them."""
@@ -98,32 +89,57 @@ class Recorder:
             return self.tokens[:, slots - length :], self.tokens.long().argmax(-1)
         return self.tokens if self.tokens.shape == (batch, length) else every, start
 
-    def _on_values(self, name: str, module: nn.Module, given: tuple[Any, ...]) -> None:
+    def _on_tokens(self, name: str, module: nn.Module, given: tuple[Any, ...]) -> None:
         self.seen.add(name)
         if name in self.skipped:
             return
-        activation, tokens = given[0], self.tokens
+        rows, tokens = given[0], self.tokens
         if tokens is not None and not bool(tokens.all()):
-            if activation.shape[:-1] == tokens.shape:
-                activation = activation[tokens]
-            elif activation.shape[:-1] == (tokens.numel(),):
-                activation = activation[tokens.flatten()]
+            if rows.shape[:-1] == tokens.shape:
+                rows = rows[tokens]
+            elif rows.shape[:-1] == (tokens.numel(),):
+                rows = rows[tokens.flatten()]
             else:
-                self.skipped[name] = f"it was given {tuple(activation.shape)}, in which the padding, {tuple(tokens.shape)}, cannot be told from the tokens"
+                self.skipped[name] = f"it was given {tuple(rows.shape)}, in which the padding, {tuple(tokens.shape)}, cannot be told from the tokens"
                 del self.blocks[name]
                 return
-        self.blocks[name].add(activation.reshape(-1, activation.shape[-1]).to(torch.promote_types(activation.dtype, torch.float32)))
+        slots = module.slots if isinstance(module, HopfieldFFN) else rows.shape[-1]
+        for part in rows.reshape(-1, rows.shape[-1]).split(max(1, BLOCK // slots)):
+            self.blocks[name].add(activation(module, part))
 
 
-def _implementation(module: nn.Module) -> str:
-    """Name of the attention that a module asks for."""
-    return getattr(getattr(module, "config", None), "_attn_implementation", None) or "eager"
+def activation(module: nn.Module, rows: Tensor) -> Tensor:
+    """What multiplies the values of a feed-forward memory, (rows, slots), in float32 at least: weights and gates, or what the projection is given."""
+    if isinstance(module, HopfieldFFN):
+        gate = module._addressed(rows)[1]
+        rows = module.association(rows) if gate is None else module.association(rows) * gate
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 
-def _eager(module: nn.Module) -> Callable:
-    """The eager attention in the file of the module's forward, which transformers does not list."""
-    forward = inspect.unwrap(type(module).forward)
-    return vars(sys.modules[forward.__module__])["eager_attention_forward"]
+def _attentions(model: nn.Module) -> list[tuple[dict[str, Any], str, Callable]]:
+    """Where a model's modules find attention functions, by which name, and what is there: transformers' table, and for eager attention the modules' own files.
+
+    The table has entries of its own over those of its class.
+    """
+    table = ALL_ATTENTION_FUNCTIONS
+    names = {str(getattr(getattr(module, "config", None), "_attn_implementation", None)) for module in model.modules()}
+    found: list[tuple[dict[str, Any], str, Callable]] = [(table._local_mapping, name, table[name]) for name in names if name in table]
+    files = {kind.__module__: vars(sys.modules[kind.__module__]) for module in model.modules() for kind in type(module).__mro__}
+    return found + [(names, name, names[name]) for names in files.values() for name in names if name.endswith("eager_attention_forward")]
+
+
+@contextmanager
+def _replaced(place: dict[str, Any], name: str, new: Any) -> Iterator[None]:
+    missing = object()
+    former = place.get(name, missing)
+    place[name] = new
+    try:
+        yield
+    finally:
+        if former is missing:
+            del place[name]
+        else:
+            place[name] = former
 
 
 @contextmanager
