@@ -152,7 +152,7 @@ class HopfieldAttention(Associative):
             return None
         lead = max(query.ndim, keys.ndim) - 2
         if presence.ndim == lead + 3:
-            return presence.unflatten(-3, (-1, self.group)) if presence.shape[-3] == self.heads else presence.unsqueeze(-4)
+            return presence.unflatten(-3, (-1, self.group)) if presence.shape[-3] % self.group == 0 else presence.unsqueeze(-4)
         if presence.ndim == lead + 1:
             return presence[..., None, None, None, :]
         if presence.ndim == lead + 2:
