@@ -13,22 +13,23 @@ from torch.utils.checkpoint import checkpoint
 
 from hopfield_amem import presets
 from hopfield_amem.descent import FixedPoint, Flow, GradientDescent
-from hopfield_amem.layers import HopfieldAttention, HopfieldLookup, HopfieldPooling, MemoryMixer, Wiring
+from hopfield_amem.layers import HopfieldAttention, HopfieldLookup, HopfieldPooling, LookupAttention, MemoryMixer, Wiring
 
 close = torch.testing.assert_close
 EVERYTHING = Wiring(memories=2, rotary=1e4, norms=("query", "keys", "values", "space"), dropout=0.2)
 LAYERS = {
     "attention": lambda **made: HopfieldAttention(16, 4, **made),
     "wired": lambda **made: HopfieldAttention(16, 4, wiring=EVERYTHING, **made),
-    "three steps": lambda **made: HopfieldAttention(16, 4, presets.entmax(), FixedPoint(steps=3, tolerance=0.0), **made),
+    "three steps": lambda **made: HopfieldAttention(16, 4, presets.softmax1(), FixedPoint(steps=3, tolerance=0.0), **made),
     "until it rests": lambda **made: HopfieldAttention(16, 4, None, FixedPoint(steps=3), wiring=Wiring(connected=True), **made),
     "gradient descent": lambda **made: HopfieldAttention(16, 4, None, GradientDescent(steps=2, tolerance=0.0), **made),
-    "pooling": lambda **made: HopfieldPooling(16, 4, presets.distance(0.1), queries=3, **made),
+    "pooling": lambda **made: HopfieldPooling(16, 4, presets.entmax(), queries=3, **made),
+    "lookup attention": lambda **made: LookupAttention(16, 4, presets.distance(0.1), slots=9, **made),
     "lookup": lambda **made: HopfieldLookup(16, 9, presets.epanechnikov(0.02), values=5, **made),
-    "settling lookup": lambda **made: HopfieldLookup(16, 9, presets.softmax1(), FixedPoint(steps=2), **made),
+    "settling lookup": lambda **made: HopfieldLookup(16, 9, presets.distance(), FixedPoint(steps=2), **made),
     "mixer": lambda **made: MemoryMixer(16, 4, presets.gated_delta_net(), **made),
 }
-ATTENDING = [name for name in LAYERS if name != "mixer"]  # a mixer's pieces are unrolled: its graph has one length
+SOME = ["attention", "wired", "pooling", "lookup"]  # for what takes seconds
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +70,7 @@ def test_compiles_as_one_graph_with_and_without_gradients(name):
     close(gradients(layer, read(compiled, x)), gradients(layer, read(layer, x)))
 
 
-@pytest.mark.parametrize("name", ATTENDING)
+@pytest.mark.parametrize("name", SOME)
 def test_one_graph_serves_every_length(name):
     layer, counter = made(name), CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(layer, fullgraph=True, backend=counter, dynamic=True)
@@ -89,14 +90,14 @@ def test_what_is_seen_may_be_compiled():
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch looks at it where a graph breaks
 def test_a_flow_is_integrated_outside_of_graphs():
-    layer, x = HopfieldAttention(16, 4, None, Flow(time=1.0, method="rk4"), dtype=torch.float64), tokens()
+    layer, x = HopfieldAttention(16, 4, None, Flow(time=1.0, method="euler", options={"options": {"step_size": 0.5}}), dtype=torch.float64), tokens()
     close(torch.compile(layer, backend="aot_eager")(x), layer(x))
 
 
-@pytest.mark.parametrize("strict", [True, False])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, strict", [*((name, False) for name in LAYERS), *((name, True) for name in SOME)])
 def test_exports_for_every_length(name, strict):
     layer = made(name)
+    # a mixer unrolls its chunks: its graphs have one length
     length = None if name == "mixer" else ({1: torch.export.Dim("length", min=2)},)
     with torch.no_grad():
         program = torch.export.export(layer, (tokens(),), dynamic_shapes=length, strict=strict)
@@ -148,7 +149,7 @@ def test_copies_pickles_and_reloads(name):
     for twin in (fresh, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert torch.equal(read(twin, x), read(layer, x)) and repr(twin) == repr(layer)
     assert set(layer.state_dict()) == {name for name, _ in layer.named_parameters()}
-    close(read(layer.float(), x.float()), read(fresh, x).float(), rtol=1e-5, atol=1e-5)
+    close(read(layer.float(), x.float()), read(fresh, x).float(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -158,20 +159,17 @@ def test_made_on_meta_and_filled_later(name):
     assert all(part.is_meta for part in (*layer.parameters(), *made(name, device="meta").parameters(), read(layer, tokens().to("meta"))))
     assert read(layer, tokens().to("meta")).shape == read(made(name), tokens()).shape
     layer = layer.to_empty(device="cpu")
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.fill_(math.nan)
-    layer.reset_parameters()
-    torch.manual_seed(1)
-    layer.reset_parameters()
-    torch.manual_seed(1)
-    twin = made(name)
-    twin.reset_parameters()
-    torch.manual_seed(1)
-    for filled, once, again in zip(layer.parameters(), made(name).parameters(), twin.parameters(), strict=True):
-        assert filled.isfinite().all() and filled.dtype == torch.float64
-        close((filled.mean(), filled.std(correction=0)), (once.mean(), once.std(correction=0)), rtol=0.5, atol=0.5)
-        assert filled.shape == again.shape
+    drawn = []
+    for _ in range(2):
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.fill_(math.nan)
+        torch.manual_seed(1)
+        layer.reset_parameters()
+        drawn.append([parameter.detach().clone() for parameter in layer.parameters()])
+    close(*drawn, rtol=0, atol=0)
+    for filled, fresh in zip(layer.parameters(), made(name).parameters(), strict=True):  # one distribution, whoever draws from it
+        close((filled.mean(), filled.std(correction=0)), (fresh.mean(), fresh.std(correction=0)), rtol=0.5, atol=0.3)
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -95,9 +95,7 @@ class HopfieldAttention(Associative):
                 (..., heads, q, n), with the leading dimensions of the tokens.
             causal: True: query i sees slots 0..i only; a number w: the w latest of them.
         """
-        at = self.associate(query, keys, values, presence=presence, causal=causal)
-        heads = self.read(at, self.wiring.dropout if self.training else 0.0)
-        return self.output(heads.flatten(-4, -3).transpose(-3, -2).flatten(-2))
+        return self._merged(self.associate(query, keys, values, presence=presence, causal=causal))
 
     def associate(
         self, query: Tensor, keys: Tensor | None = None, values: Tensor | None = None, *, presence: Tensor | None = None, causal: bool | int = False
@@ -112,6 +110,11 @@ class HopfieldAttention(Associative):
         asked, stored = (self._rotated(self._normed("space", part)) for part in (asked, stored))
         self._check_heads(asked)
         return Association(asked, stored, shown, self._presence(presence, query, keys), causal)
+
+    def _merged(self, at: Association) -> Tensor:
+        """What all heads read, as tokens again. -> (..., q, dim)"""
+        heads = self.read(at, self.wiring.dropout if self.training else 0.0)
+        return self.output(heads.flatten(-4, -3).transpose(-3, -2).flatten(-2))
 
     def energy(self, *tokens: Tensor, presence: Tensor | None = None, causal: bool | int = False) -> Tensor:
         """``E`` of every query of every head, where its descent starts. (..., heads, q)"""
@@ -152,7 +155,7 @@ class HopfieldAttention(Associative):
             return None
         lead = max(query.ndim, keys.ndim) - 2
         if presence.ndim == lead + 3:
-            return presence.unflatten(-3, (-1, self.group)) if presence.shape[-3] == self.heads else presence.unsqueeze(-4)
+            return presence.unflatten(-3, (-1, self.group)) if presence.shape[-3] % self.group == 0 else presence.unsqueeze(-4)
         if presence.ndim == lead + 1:
             return presence[..., None, None, None, :]
         if presence.ndim == lead + 2:

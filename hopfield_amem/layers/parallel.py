@@ -14,7 +14,8 @@ class HeadwiseParallel(ParallelStyle):
     """Split the heads of a ``HopfieldAttention`` or ``HopfieldPooling`` over the ranks of a mesh of one dimension.
 
     ``query``, ``keys`` and ``values`` are split by columns and ``output`` by rows (Shoeybi et al. 2019, arXiv 1909.08053), inverse temperatures with
-    their heads. Tokens, presence and outputs are whole on every rank; ``energy``, ``association`` and ``descended`` show the rank's own heads.
+    their heads. Tokens and outputs are whole on every rank; a presence per head, and what ``energy``, ``association`` and ``descended`` show, belong to the
+    rank's own heads.
 
     ``parallelize_module(model, mesh, {"layers.*.attention": HeadwiseParallel()})``
 
