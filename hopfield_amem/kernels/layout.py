@@ -42,7 +42,7 @@ class Layout:
 
     def joined(self) -> tuple[Tensor | None, ...]:
         """``folded``, with one entry of keys, values and presence for every few consecutive members that share it."""
-        state, keys, values, presence = self.tensors
+        state, keys, values, _ = self.tensors
         state = self._rowed(state).reshape(self._count(self.kept), self._count(self.shared) * self.rows, state.shape[-1])
         return state, self.entries(keys), self.entries(values), self._gates()
 
