@@ -24,22 +24,24 @@ SIZES = {
 }  # fmt: skip
 OWN = {"vocab_size": 40, "n_embd": 24, "n_layer": 3, "n_head": 4, "n_positions": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": None}
 KINDS = {
-    "llama": ("Llama", SIZES, 6),
-    "qwen3": ("Qwen3", {**SIZES, "head_dim": 10}, 10),  # norms of queries and keys; a width of its own
-    "gpt2": ("GPT2", OWN, 6),  # biases, one fused projection, absolute positions
-    "qwen2": ("Qwen2", SIZES, 6),
-    "phi": ("Phi", {**SIZES, "num_key_value_heads": 4, "partial_rotary_factor": 0.67}, 6),  # four of six channels turn
-    "cohere": ("Cohere", {**SIZES, "use_qk_norm": True}, 6),  # pairs of neighbours turn
-    "gemma2": ("Gemma2", {**SIZES, "head_dim": 8, "query_pre_attn_scalar": 8, "attn_logit_softcapping": None, "sliding_window": 32}, 8),
+    "llama": ("Llama", SIZES),
+    "qwen3": ("Qwen3", {**SIZES, "head_dim": 10}),  # norms of queries and keys; a width of its own
+    "gpt2": ("GPT2", OWN),  # biases, one fused projection, absolute positions
+    "qwen2": ("Qwen2", SIZES),
+    "phi": ("Phi", {**SIZES, "num_key_value_heads": 4, "partial_rotary_factor": 0.67}),  # four of six channels turn
+    "cohere": ("Cohere", {**SIZES, "use_qk_norm": True}),  # pairs of neighbours turn
+    "granite": ("Granite", {**SIZES, "attention_multiplier": 0.3}),  # a scaling of its own
+    "opt": ("OPT", {**SIZES, "ffn_dim": 32, "word_embed_proj_dim": 24}),  # scales its queries itself
+    "gemma2": ("Gemma2", {**SIZES, "head_dim": 8, "query_pre_attn_scalar": 8, "attn_logit_softcapping": None, "sliding_window": 32}),
 }
-SOFTMAX = Memory(presets.log_sum_exp(6**-0.5))
+SOFTMAX = Memory(presets.log_sum_exp())
 CELLS = {**MEMORIES, "softmax": SOFTMAX, "linear": Memory(presets.linear_attention())}
 FIRST, MIDDLE, LAST, ALL = (0,), (1,), (2,), (0, 1, 2)
 
 
 def model(kind, implementation="sdpa", dtype=None):
     """A model whose attention is peaked enough to matter. Eager attention takes its softmax in float32, and cannot mask in float64."""
-    name, sizes, _ = KINDS[kind]
+    name, sizes = KINDS[kind]
     dtype = dtype or (torch.float64 if implementation == "sdpa" else torch.float32)
     config = getattr(transformers, f"{name}Config")(**sizes)
     config._attn_implementation = implementation
@@ -87,7 +89,7 @@ CASES = [(kind, implementation) for kind in KINDS for implementation in ("sdpa",
 @pytest.mark.parametrize("kind, implementation", CASES)
 def test_a_softmax_memory_gives_the_logits_the_gradients_and_the_parameters_of_the_model(kind, implementation):
     stock, (ids, there) = model(kind, implementation), padded()
-    ours = mixed(copy.deepcopy(stock), Memory(presets.log_sum_exp(KINDS[kind][2] ** -0.5)))
+    ours = mixed(copy.deepcopy(stock), SOFTMAX)
     expected, logits = (made(ids, attention_mask=there).logits[there.bool()] for made in (stock, ours))
     close(logits, expected)
     assert list(ours.state_dict()) == list(stock.state_dict())
@@ -101,7 +103,7 @@ def test_a_softmax_memory_gives_the_logits_the_gradients_and_the_parameters_of_t
 @pytest.mark.parametrize("kind, implementation", [("llama", "sdpa"), ("qwen3", "sdpa"), ("gpt2", "sdpa"), ("gemma2", "eager")])
 def test_a_softmax_memory_generates_what_the_model_does(kind, implementation):
     stock, (ids, there) = model(kind, implementation), padded()
-    ours = mixed(copy.deepcopy(stock), Memory(presets.log_sum_exp(KINDS[kind][2] ** -0.5)), layers=(0, 2))
+    ours = mixed(copy.deepcopy(stock), SOFTMAX, layers=(0, 2))
     assert torch.equal(generated(ours, ids, there), generated(stock, ids, there))
 
 
@@ -328,9 +330,7 @@ def test_a_saved_model_is_built_mixed_and_loaded(name, tmp_path):
     again.load_state_dict(load_file(tmp_path / "model.safetensors"))
     assert torch.equal(again(ids).logits, made(ids).logits)
     if name == "softmax":  # no parameters of its own: the stock model takes the file as it is
-        stock, beta = transformers.Qwen3ForCausalLM.from_pretrained(tmp_path), 10**-0.5
-        ours = mixed(copy.deepcopy(stock), Memory(presets.log_sum_exp(beta)))
-        close(ours(ids).logits, stock(ids).logits)
+        close(transformers.Qwen3ForCausalLM.from_pretrained(tmp_path)(ids).logits, made(ids).logits)
 
 
 def test_a_mixer_copies_pickles_casts_and_shows_its_memory():
@@ -380,6 +380,9 @@ def test_keys_rates_and_decays_are_as_asked():
     assert not list(mixer.cell.parameters()) and mixer.cell.memories == 2 and mixer.cell.heads == 4
     keys = mixer.cell.normed(torch.randn(3, 5, dtype=torch.float64))
     torch.testing.assert_close(keys.norm(dim=-1), torch.full((3,), 2**0.5, dtype=torch.float64))
+    assert mixer.cell.memory == presets.gated_delta_net()
+    own = mixing(attention, presets.delta_former(2.0, presets.linear_attention(3.0))).cell.memory
+    assert own.read == presets.log_sum_exp(2 * 6**-0.5) and own.prediction == presets.linear_attention(3 * 6**-0.5)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +44,8 @@ class MixedAttention(nn.Module):
     """
 
     cell: MemoryCell
+    given: Memory
+    scaling_of_cell: float | None  # what multiplies the β of the memory given; None: nothing
     stock: type[nn.Module]  # the class of the attention
     positional: tuple[str, ...]  # what its forward takes after hidden_states
     layer_idx: int
@@ -66,14 +69,14 @@ def mixing(module: Any, memory: Memory, *, norm: float | None = None, writing: W
 
     The module's own code makes queries, keys and values, with whatever norms, biases and rotary positions it has, and projects the output, by the same
     parameters under the same names. What becomes of them is ``o_t = Σ_{j≤t} κ₂(q_t, k_j) u_j``, and its slot in the cache holds the state of the memory.
-    So ``Memory(presets.log_sum_exp(β))`` at the model's own β gives the model's logits, and every other memory starts from its trained weights.
-    Of the attention's options none is kept: inverse temperature, soft cap, window and dropout of weights are those of the memory, or none. A memory that
-    decays per channel addresses without the model's rotary positions, which it would undo. Rates and decays are new parameters, in ``cell``.
+    The attention's own ``scaling`` multiplies β, so that ``Memory(presets.log_sum_exp())`` gives the model's logits, and every other memory starts from its
+    trained weights. Soft caps, windows and dropout of weights are not kept. A memory that decays per channel addresses without the model's rotary
+    positions, which it would undo. Rates and decays are new parameters, in ``cell``.
 
     Args:
         module: any module of a transformers model.
         memory: the cell, with numbers as inverse temperatures.
-        norm: length that keys are given, or None for the attention's own. Learned rates keep writes contracting either way.
+        norm: length that keys are given, with β as it is; or None for the attention's own keys and scaling. Learned rates keep writes contracting either way.
         writing: rates and decays.
 
     Returns:
@@ -92,6 +95,9 @@ def mixing(module: Any, memory: Memory, *, norm: float | None = None, writing: W
     mixed.config = copy.deepcopy(module.config)
     mixed.config._attn_implementation = NAME
     mixed.cell = _cell(module, memory, norm, writing).train(module.training)
+    mixed.given, mixed.scaling_of_cell = mixed.cell.memory, None
+    if norm is None:
+        _temper(mixed, getattr(module, "scaling", None))
     return mixed
 
 
@@ -99,6 +105,8 @@ def mix(module: Any, query: Tensor, keys: Tensor, values: Tensor, attention_mask
     """What transformers calls instead of attention: (batch, heads, T, d), twice (batch, memories, T, ·) -> (batch, T, heads, value) and no weights."""
     cell, (tokens, slot) = module.cell, mixing
     _check(cell, query, keys, values)
+    if module.scaling_of_cell is not None:
+        _temper(module, options.get("scaling"))
     if cache is not None or options.get("position_bias") is not None:
         raise ValueError("A mixer knows neither paged caches nor position biases: generate with generate(), and mix attention without biases.")
     there, bounds = presence(attention_mask, *tokens.shape[:2]), options.get("cu_seq_lens_q")
@@ -146,6 +154,14 @@ def _cell(module: Any, memory: Memory, norm: float | None, writing: Writing) -> 
     width, memories = (key, getattr(module, "v_head_dim", key)), heads // getattr(module, "num_key_value_groups", 1)
     addressing = Addressing(norm=norm, memories=memories)
     return MemoryCell(config.hidden_size, heads, memory, width, addressing=addressing, writing=writing, device=weight.device, dtype=weight.dtype)
+
+
+def _temper(module: Any, scaling: float | None) -> None:
+    """Put the memory at β times an attention's scaling, where it is not there yet: OPT scales its queries itself, and says 1 when it is called."""
+    scaling = module.cell.widths[0] ** -0.5 if scaling is None else scaling
+    if scaling != module.scaling_of_cell:
+        read, prediction = (None if energy is None else energy.at(energy.beta * scaling) for energy in (module.given.read, module.given.prediction))
+        module.cell.memory, module.scaling_of_cell = replace(module.given, read=read, prediction=prediction), scaling
 
 
 def _check(cell: MemoryCell, *parts: Tensor) -> None:
