@@ -35,8 +35,8 @@ class Chunked(Bounded):
         bias = None if gates.bias is None else gates.bias.to(state.dtype).unsqueeze(-2)
         layout = Layout(state, self.keys, values, self.presence, gates.aligned, *([] if bias is None else [bias.shape[:-2]]))
         if fused.serves(self.spec, gates, state):
-            state, keys, values, _ = layout.grouped()
-            output, level = softened((state, keys, values, layout.gate(), layout.once(self.origin)), self.spec.name, width, bool(gates.reach))
+            rows, keys, values, _ = layout.grouped()
+            output, level = softened((rows, keys, values, layout.gate(), layout.once(self.origin)), self.spec.name, width, bool(gates.reach))
         else:
             tensors = (*layout.joined(), None if bias is None else layout.batched(bias), layout.entries(self.origin), gates.seed)
             output, level = streamed(tensors, self.spec.name, width, gates.reach, gates.dropout, VALUE if value else 0)

@@ -67,7 +67,8 @@ def _(cotangents, inputs, presence, bias, origin, seed, rows, rule, width, reach
 def definition(tensors, options) -> tuple[Tensor, Tensor]:
     """``(output, Q)`` with every matrix in full: what ``read`` computes, in differentiable torch."""
     (state, keys, values, presence, bias, origin, seed), (rule, width, reach, rate, _) = tensors, options
-    keys, values, presence, origin = (_spread(t, state.shape[0]) for t in (keys, values, presence, origin))
+    keys = _spread(keys, state.shape[0])
+    values, presence, origin = (None if t is None else _spread(t, state.shape[0]) for t in (values, presence, origin))
     known, keys = _rule(rule), keys if origin is None else keys - origin
     lifted = known.similarity.lift_keys(keys) if known.similarity.inner else keys
     score = state @ lifted.mT if known.similarity.inner else warmed(known.similarity, state, keys)
@@ -80,9 +81,9 @@ def definition(tensors, options) -> tuple[Tensor, Tensor]:
     return weights @ (lifted[..., :width] if values is None else values), known.scaling.value(known.separation, score, presence)
 
 
-def _spread(tensor: Tensor | None, members: int) -> Tensor | None:
+def _spread(tensor: Tensor, members: int) -> Tensor:
     """With one entry for every member."""
-    return tensor if tensor is None or tensor.shape[0] == members else tensor.repeat_interleave(members // tensor.shape[0], 0)
+    return tensor if tensor.shape[0] == members else tensor.repeat_interleave(members // tensor.shape[0], 0)
 
 
 def _backward(cotangents, tensors, results, options, _):
