@@ -51,6 +51,10 @@ kernels: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/retrieve.py
 	$(BIN)/python benchmarks/associate.py
+	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/feedforward.py
+	$(BIN)/python benchmarks/huggingface.py
+	$(BIN)/python benchmarks/generation.py
 
 # The benchmark runs even where a test fails, so that a GPU lent for an hour gives both answers; either failing fails the target.
 gpu: $(GPU_READY)
