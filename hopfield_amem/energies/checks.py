@@ -185,11 +185,7 @@ def _beta(beta: float | Tensor, state: Tensor, lead: torch.Size) -> None:
     if not isinstance(beta, Tensor):
         return
     _one_device({"query": state, "beta": beta} if beta.ndim else {"query": state})
-    try:
-        fits = torch.broadcast_shapes(beta.shape, lead) == lead or beta.ndim == 0
-    except RuntimeError:
-        fits = False
-    if not fits:
+    if beta.ndim > len(lead) or any(b not in (1, s) for b, s in zip(beta.shape[::-1], lead[::-1], strict=False)):
         raise ValueError(
             f"beta of shape {_shape(beta)} must broadcast against the leading dimensions {tuple(lead)} of query and keys, "
             "for example (heads,) for (batch, heads, query, width)."

@@ -36,7 +36,10 @@ class Reference:
         return self.spec.similarity.force(state, *self.spec.similarity.pull(self._weights(state), self.keys))
 
     def _weights(self, state: Tensor, lead: tuple[int, ...] = ()) -> Tensor:
-        weights = self.spec.weights(state, self.keys, presence=self._presence(state), bias=self.gates.bias)
+        score = self.spec.scores(state, self.keys, self.gates.bias)
+        weights = self.spec.scaling.weights(self.spec.separation, score, as_amount(self._presence(state), state))
+        if not self.gates.dropout:
+            return weights
         keep = self.gates.kept(torch.broadcast_shapes(weights.shape[:-2], lead), weights.shape[-2], weights.shape[-1], weights.dtype)
         return weights if keep is None else weights * keep
 
