@@ -95,8 +95,11 @@ MISUSES = {
     "dropout is the probability": lambda: Wiring(dropout=1.0),
     "takes query tokens": lambda: attention(tokens(2, 5, 15)),
     "takes keys tokens": lambda: attention(tokens(2, 5, 16), tokens(2, 5, 15)),
-    "takes values tokens": lambda: attention(tokens(2, 5, 16), tokens(2, 5, 16), tokens(16)),
+    "takes values tokens": lambda: attention(tokens(2, 5, 16), tokens(2, 5, 16), tokens(5, 15)),
     "presence has one entry per slot": lambda: attention(tokens(2, 5, 16), presence=torch.ones(5, dtype=torch.bool)),
+    r"per head \(..., 8, q, n\)": lambda: HopfieldAttention(16, 8, wiring=Wiring(memories=2))(torch.ones(2, 5, 16), presence=torch.ones(2, 4, 5, 5).bool()),
+    "unsqueeze": lambda: attention(tokens(16)),
+    "one width, or those of keys and values": lambda: HopfieldAttention(16, 4, wiring=Wiring(head_dim=(4, 4, 4))),  # type: ignore[arg-type]
     "does not broadcast": lambda: attention(tokens(2, 5, 16), presence=torch.ones(2, 4, dtype=torch.bool)),
     "Every key needs": lambda: attention(tokens(2, 5, 16), tokens(2, 4, 16), tokens(2, 3, 16)),
     "leading dimensions must broadcast": lambda: attention(tokens(2, 5, 16), tokens(3, 5, 16)),
@@ -109,3 +112,9 @@ MISUSES = {
 def test_errors_at_the_door(message):
     with pytest.raises(ValueError, match=message):
         MISUSES[message]()
+
+
+@pytest.mark.parametrize("wrong", [[1.0], torch.ones(2, 5, 16, dtype=torch.long)])
+def test_tokens_are_floating_point_tensors(wrong):
+    with pytest.raises(TypeError, match="query must be a"):
+        attention(wrong)
