@@ -6,8 +6,11 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from hopfield_amem import ENERGIES, presets, retrieve
+from hopfield_amem.descent import FixedPoint
 from hopfield_amem.layers import HopfieldAttention, HopfieldLookup, HopfieldPooling, Wiring
 
 close = torch.testing.assert_close
@@ -118,3 +121,21 @@ def test_errors_at_the_door(message):
 def test_tokens_are_floating_point_tensors(wrong):
     with pytest.raises(TypeError, match="query must be a"):
         attention(wrong)
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3), (0, 3)])
+def test_the_certificate_of_a_lookup_has_the_shape_of_its_queries(lead):
+    layer = HopfieldLookup(4, 5, presets.log_sum_exp(3.0), FixedPoint(steps=4, tolerance=0.0, record=True), dtype=torch.float64)
+    query = tokens(*lead, 4)
+    found = layer.descended(query)
+    assert found.state.shape == query.shape and found.trajectory.shape[1:] == query.shape and found.energies.shape[1:] == lead
+    assert found.energy.shape == found.margin.shape == found.bound.shape == found.converged.shape == lead
+    close(found.state, layer(query))
+    close(found.energies[0], layer.energy(query))
+
+
+def test_a_parametrized_query_pools_alike():
+    layer, x = HopfieldPooling(16, 4, queries=2, dtype=torch.float64), tokens(2, 5, 16)
+    before = layer(x)
+    register_parametrization(layer, "seeds", nn.Identity())
+    close(layer(x), before)

@@ -53,11 +53,12 @@ class HopfieldPooling(HopfieldAttention):
 
     def forward(self, tokens: Tensor, values: Tensor | None = None, *, presence: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """Read the tokens, or values that stand beside them, at the learned queries. (..., n, dim) -> (..., queries, dim)"""
-        return super().forward(self.seeds, tokens, values, presence=presence)
+        return super().forward(tokens, values, presence=presence)
 
-    def associate(self, *tokens: Tensor | None, presence: Tensor | None = None, causal: bool | int = False) -> Association:  # type: ignore[override]
-        asked = tokens if tokens[0] is self.seeds else (self.seeds, *tokens)
-        return super().associate(*asked, presence=presence, causal=causal)  # type: ignore[arg-type]
+    def associate(  # type: ignore[override]
+        self, tokens: Tensor, values: Tensor | None = None, *_: None, presence: Tensor | None = None, causal: bool | int = False
+    ) -> Association:
+        return super().associate(self.seeds, tokens, values, presence=presence, causal=causal)
 
     def extra_repr(self) -> str:
         return f"queries={len(self.seeds)}, {super().extra_repr()}"
