@@ -176,3 +176,7 @@ def test_dtypes_shared_memories_and_empty_ones(dtype):
     empty = FixedPoint()(presets.distance(), query, keys[:0])
     close(empty.state, query)
     assert (empty.energy == torch.inf).all() and empty.margin is None
+
+
+def test_a_certificate_of_no_query_can_be_printed():
+    assert str(FixedPoint()(presets.log_sum_exp(), torch.zeros(0, 4), torch.randn(3, 4))) == "no queries"

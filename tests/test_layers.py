@@ -6,8 +6,11 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from hopfield_amem import ENERGIES, presets, retrieve
+from hopfield_amem.descent import FixedPoint
 from hopfield_amem.layers import HopfieldAttention, HopfieldLookup, HopfieldPooling, Wiring
 
 close = torch.testing.assert_close
@@ -95,8 +98,11 @@ MISUSES = {
     "dropout is the probability": lambda: Wiring(dropout=1.0),
     "takes query tokens": lambda: attention(tokens(2, 5, 15)),
     "takes keys tokens": lambda: attention(tokens(2, 5, 16), tokens(2, 5, 15)),
-    "takes values tokens": lambda: attention(tokens(2, 5, 16), tokens(2, 5, 16), tokens(16)),
+    "takes values tokens": lambda: attention(tokens(2, 5, 16), tokens(2, 5, 16), tokens(5, 15)),
     "presence has one entry per slot": lambda: attention(tokens(2, 5, 16), presence=torch.ones(5, dtype=torch.bool)),
+    r"per head \(..., 8, q, n\)": lambda: HopfieldAttention(16, 8, wiring=Wiring(memories=2))(torch.ones(2, 5, 16), presence=torch.ones(2, 4, 5, 5).bool()),
+    "unsqueeze": lambda: attention(tokens(16)),
+    "one width, or those of keys and values": lambda: HopfieldAttention(16, 4, wiring=Wiring(head_dim=(4, 4, 4))),  # type: ignore[arg-type]
     "does not broadcast": lambda: attention(tokens(2, 5, 16), presence=torch.ones(2, 4, dtype=torch.bool)),
     "Every key needs": lambda: attention(tokens(2, 5, 16), tokens(2, 4, 16), tokens(2, 3, 16)),
     "leading dimensions must broadcast": lambda: attention(tokens(2, 5, 16), tokens(3, 5, 16)),
@@ -109,3 +115,27 @@ MISUSES = {
 def test_errors_at_the_door(message):
     with pytest.raises(ValueError, match=message):
         MISUSES[message]()
+
+
+@pytest.mark.parametrize("wrong", [[1.0], torch.ones(2, 5, 16, dtype=torch.long)])
+def test_tokens_are_floating_point_tensors(wrong):
+    with pytest.raises(TypeError, match="query must be a"):
+        attention(wrong)
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3), (0, 3)])
+def test_the_certificate_of_a_lookup_has_the_shape_of_its_queries(lead):
+    layer = HopfieldLookup(4, 5, presets.log_sum_exp(3.0), FixedPoint(steps=4, tolerance=0.0, record=True), dtype=torch.float64)
+    query = tokens(*lead, 4)
+    found = layer.descended(query)
+    assert found.state.shape == query.shape and found.trajectory.shape[1:] == query.shape and found.energies.shape[1:] == lead
+    assert found.energy.shape == found.margin.shape == found.bound.shape == found.converged.shape == lead
+    close(found.state, layer(query))
+    close(found.energies[0], layer.energy(query))
+
+
+def test_a_parametrized_query_pools_alike():
+    layer, x = HopfieldPooling(16, 4, queries=2, dtype=torch.float64), tokens(2, 5, 16)
+    before = layer(x)
+    register_parametrization(layer, "seeds", nn.Identity())
+    close(layer(x), before)

@@ -44,7 +44,9 @@ class Descended:
     energies: Tensor | None = None
 
     def __str__(self) -> str:
-        share = float(self.converged.float().mean()) if self.converged.numel() else 1.0
+        if not self.converged.numel():
+            return "no queries"
+        share = float(self.converged.float().mean())
         steps, energy = float(self.steps.float().mean()), float(self.energy.mean())
         text = f"{share:.0%} of {self.converged.numel()} queries converged, {steps:.1f} steps, mean energy {energy:.4g}"
         return text if self.bound is None else f"{text}, retrieval error at most {float(self.bound.max()):.2g}"

@@ -118,7 +118,7 @@ def inputs(energy: ReadEnergy, state: Tensor, keys: Tensor, values: Tensor | Non
     """Raise ValueError or TypeError when shapes, dtypes or devices do not fit. No tensor's content is read here."""
     named = {"query": state, "keys": keys} | ({} if values is None else {"values": values})
     for name, tensor in named.items():
-        _tensor(name, tensor)
+        floating(name, tensor)
     if state.shape[-1] != keys.shape[-1]:
         raise ValueError(
             f"query and keys must share their last dimension, got query {_shape(state)} and keys {_shape(keys)}. Project one of them to the other's width."
@@ -143,7 +143,8 @@ def inputs(energy: ReadEnergy, state: Tensor, keys: Tensor, values: Tensor | Non
         _bias(bias, (*lead, keys.shape[-2]))
 
 
-def _tensor(name: str, tensor: Tensor) -> None:
+def floating(name: str, tensor: Tensor) -> None:
+    """Raise when something is no floating-point tensor (..., count, width)."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}. Convert it with torch.as_tensor(...).")
     if not tensor.is_floating_point():

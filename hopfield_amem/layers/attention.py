@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..descent import Descended, Descent, FixedPoint
-from ..energies import ReadEnergy, presets
+from ..energies import ReadEnergy, checks, presets
 from .associative import Association, Associative, local
 from .cell import widths
 from .rotary import rotate
@@ -154,14 +154,14 @@ class HopfieldAttention(Associative):
         if presence is None:
             return None
         lead = max(query.ndim, keys.ndim) - 2
-        if presence.ndim == lead + 3:
-            return presence.unflatten(-3, (-1, self.group)) if presence.shape[-3] % self.group == 0 else presence.unsqueeze(-4)
+        if presence.ndim == lead + 3 and (presence.shape[-3] == 1 or presence.shape[-3] % self.group == 0):
+            return presence.unsqueeze(-4) if presence.shape[-3] == 1 else presence.unflatten(-3, (-1, self.group))
         if presence.ndim == lead + 1:
             return presence[..., None, None, None, :]
         if presence.ndim == lead + 2:
             return presence[..., None, None, :, :]
         raise ValueError(
-            f"presence has one entry per slot (..., n), per query and slot (..., q, n), or per head (..., heads, q, n), with the tokens' {lead} leading "
+            f"presence has one entry per slot (..., n), per query and slot (..., q, n), or per head (..., {self.heads}, q, n), with the tokens' {lead} leading "
             f"dimensions; got {tuple(presence.shape)} for tokens {tuple(query.shape)} among {tuple(keys.shape)}."
         )
 
@@ -169,7 +169,8 @@ class HopfieldAttention(Associative):
         stored, shown, _ = (self.dim if width is None else width for width in self.wiring.sources)
         wanted = {"query": (query, self.dim), "keys": (keys, stored), "values": (values, stored if self.wiring.connected else shown)}
         for role, (tokens, width) in wanted.items():
-            if tokens.ndim < 2 or tokens.shape[-1] != width:
+            checks.floating(role, tokens)
+            if tokens.shape[-1] != width:
                 raise ValueError(f"This layer takes {role} tokens (..., t, {width}), got {tuple(tokens.shape)}.")
 
     def _check_heads(self, asked: Tensor) -> None:

@@ -73,6 +73,8 @@ def widths(dim: int, heads: int, head_dim: int | tuple[int, int] | None) -> tupl
         raise ValueError(f"dim and heads must be positive, got dim={dim}, heads={heads}.")
     if head_dim is None and dim % heads:
         raise ValueError(f"dim={dim} does not divide into heads={heads}; give head_dim.")
+    if isinstance(head_dim, tuple) and len(head_dim) != 2:
+        raise ValueError(f"head_dim is one width, or those of keys and values, got {head_dim!r}.")
     key, value = head_dim if isinstance(head_dim, tuple) else 2 * (dim // heads if head_dim is None else head_dim,)
     if key < 1 or value < 1:
         raise ValueError(f"Keys and values need a positive width, got head_dim={head_dim!r}.")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor, nn
 
-from ..descent import Descent, FixedPoint
+from ..descent import Descended, Descent, FixedPoint
 from ..energies import ReadEnergy, checks, presets
 from .associative import Association, Associative
 
@@ -88,6 +89,18 @@ class HopfieldLookup(Associative):
     def association(self, query: Tensor) -> Tensor:  # type: ignore[override]
         """Retrieval weights. (..., d) -> (..., n)"""
         return self._placed(super().association(query), query)
+
+    def descended(self, query: Tensor) -> Descended:  # type: ignore[override]
+        """The whole descent of every query, with its certificate: state (..., d), everything else (...)."""
+        found = super().descended(query)
+        parts = {field.name: getattr(found, field.name) for field in fields(found)}
+        trailing = {name: int(name in ("state", "trajectory")) for name in parts}
+
+        def placed(part: Tensor, width: int) -> Tensor:
+            before, after = part.shape[: part.ndim - 2 - width], part.shape[part.ndim - width :]
+            return part.reshape((*before, *query.shape[:-1], *after))
+
+        return replace(found, **{name: placed(part, trailing[name]) for name, part in parts.items() if part is not None})
 
     @staticmethod
     def _placed(rows: Tensor, query: Tensor) -> Tensor:

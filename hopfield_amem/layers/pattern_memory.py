@@ -122,9 +122,9 @@ class PatternMemory(PatternStore):
         """
         if (ids is None) == (oldest is None):
             raise ValueError("Say what to forget: forget(ids), or forget(oldest=k).")
-        if oldest is not None and not 0 <= oldest <= self._count:
+        if oldest is not None and (type(oldest) is not int or not 0 <= oldest <= self._count):
             raise ValueError(f"{self._count} patterns are stored, so between 0 and {self._count} can be forgotten; got oldest={oldest}.")
-        gone = self.ids[:oldest] if ids is None else torch.as_tensor(ids, dtype=torch.long, device=self._ids.device).flatten()
+        gone = self.ids[:oldest] if ids is None else self._named(ids)
         unknown = gone[~torch.isin(gone, self.ids)]
         if len(unknown):
             raise ValueError(f"No pattern is stored under {unknown[:5].tolist()}: ids come from store() and recall(), and end when they are forgotten.")

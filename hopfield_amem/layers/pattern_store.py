@@ -57,6 +57,13 @@ class PatternStore(nn.Module):
         self._count, self._next = last, self._next + len(patterns)
         return ids
 
+    def _named(self, ids: Tensor | list[int]) -> Tensor:
+        """Ids as whole numbers (k,). Raises ValueError for anything else: a mask of rows names no patterns."""
+        named = torch.as_tensor(ids, device=self._ids.device).flatten()
+        if len(named) and (named.dtype == torch.bool or named.is_floating_point() or named.is_complex()):
+            raise ValueError(f"Ids are whole numbers, got {named.dtype}. For a mask of rows: forget(memory.ids[mask]).")
+        return named.long()
+
     def _keep(self, rows: Tensor) -> None:
         """Drop all other rows, (n,) boolean."""
         self._fill(self.patterns[rows], None if self.values is None else self.values[rows], self.ids[rows], int(rows.sum()))

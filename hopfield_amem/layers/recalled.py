@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..descent import Descended
-from ..energies import ReadEnergy
+from ..energies import ReadEnergy, checks
 from ..kernels import retrieve
 
 
@@ -30,8 +30,10 @@ def completed(energy: ReadEnergy, query: Tensor, patterns: Tensor, known: Tensor
 
     k known features speak for all d: β counts d/k times, as scikit-learn's ``nan_euclidean_distances`` counts. Queries that know the same share a read.
     """
-    if known.dtype != torch.bool or known.shape not in (query.shape, query.shape[-1:]):
-        raise ValueError(f"known is boolean, of the query's shape {tuple(query.shape)} or one entry per feature; got {known.dtype} of {tuple(known.shape)}.")
+    checks.inputs(energy, query, patterns, None, None)
+    if not isinstance(known, Tensor) or known.dtype != torch.bool or known.shape not in (query.shape, query.shape[-1:]):
+        came = f"{known.dtype} of {tuple(known.shape)}" if isinstance(known, Tensor) else type(known).__name__
+        raise ValueError(f"known is boolean, of the query's shape {tuple(query.shape)} or one entry per feature; got {came}.")
     known = known.expand(query.shape)
     if not bool(known.any(-1).all()):
         raise ValueError("Every query must know at least one of its features.")
