@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
+from studies import Job, slug
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from hopfield_amem.descent import FixedPoint
 from hopfield_amem.layers import HopfieldAttention, HopfieldLookup, HopfieldPooling
 
-WIDTH, HEADS, SLOTS = 64, 8, 64
+WIDTH, HEADS, SLOTS = 64, 8, 256  # as many slots as there are patterns of eight bits
 BATCH = 32
 CHECKED = 5  # epochs between two points of a curve
 FORMS = ("association", "pooling", "lookup")
@@ -126,7 +128,7 @@ class Detection:
     seed: int = 0
     epochs: int = 60
     network: str = "embedded"
-    rate: float = 3e-3
+    rate: float = 2e-3
     task: Bags = Bags()
 
 
@@ -156,6 +158,6 @@ def accuracy(model: nn.Module, bags: Tensor, labels: Tensor) -> float:
         return ((model(bags) > 0) == labels.bool()).float().mean().item()
 
 
-def described(run: Detection) -> dict:
-    """What was run, as JSON-ready data."""
-    return asdict(run) | {"batch": BATCH}
+def job(run: Detection) -> Job:
+    """The run as one of a study."""
+    return Job(slug(f"{run.network} {run.layer} seed {run.seed}"), asdict(run) | {"batch": BATCH}, partial(train, run))

@@ -29,6 +29,13 @@ def environment(threads: int, quick: bool) -> dict:
     }
 
 
+def where(environment: dict) -> str:
+    """Machine, versions and day in one line."""
+    versions = ", ".join(f"{name} {environment['versions'][name]}" for name in ("python", "hopfield_amem", "torch"))
+    device = environment.get("device", environment["machine"]["cpu"])
+    return f"{device}, {environment['machine']['cores']} cores; {versions}; {environment['date'][:10]}."
+
+
 def save(folder: Path, name: str, result: dict) -> Path:
     return write(folder / f"{name}.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 

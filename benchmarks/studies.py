@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -35,11 +37,28 @@ def take(jobs: list[Job], folder: Path, processes: int, progress: Progress) -> N
     """Take the runs whose result is not there yet; one that was asked for otherwise is taken again."""
     missing = [job for job in jobs if not _taken(job, folder)]
     bar = progress.add_task(f"{folder.name}: {len(jobs) - len(missing)} there", total=len(jobs), completed=len(jobs) - len(missing))
+    for job, record in side_by_side(missing, processes):
+        results.save(folder, job.name, record)
+        progress.update(bar, advance=1, description=job.name)
+
+
+def side_by_side(jobs: list[Job], processes: int) -> Iterator[tuple[Job, dict]]:
+    """Every job with its record, as they are done."""
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_alone, job): job for job in missing}
+        waiting = {pool.submit(_alone, job): job for job in jobs}
         for done in as_completed(waiting):
-            results.save(folder, waiting[done].name, done.result())
-            progress.update(bar, advance=1, description=waiting[done].name)
+            yield waiting[done], done.result()
+
+
+def slug(text: str) -> str:
+    """A text as the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Mean ± standard error."""
+    mean = statistics.mean(values)
+    return f"{mean:.{digits}f} ± {statistics.stdev(values) / len(values) ** 0.5:.{digits}f}" if len(values) > 1 else f"{mean:.{digits}f}"
 
 
 def _alone(job: Job) -> dict:

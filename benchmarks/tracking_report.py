@@ -12,6 +12,7 @@ import tracking_construction
 import tracking_errors
 import tracking_store
 from matplotlib import pyplot
+from results import where
 from tracking_models import CELLS, Cell
 
 from hopfield_amem import Memory
@@ -97,18 +98,12 @@ def page(trained: dict[str, list[dict]], untrained: dict[str, dict]) -> str:
     """The markdown page of everything that has been run."""
     parts = ["# State tracking and recall\n"]
     for name, result in untrained.items():
-        parts.append(f"## {TITLES[name]}\n\n{UNTRAINED[name].table(result['rows'])}\n\n`{COMMAND} {name}`. {_machine(result['environment'])}\n")
+        parts.append(f"## {TITLES[name]}\n\n{UNTRAINED[name].table(result['rows'])}\n\n`{COMMAND} {name}`. {where(result['environment'])}\n")
     for name, records in trained.items():
         seconds = sum(record["seconds"] for record in records)
-        taken = f"`{COMMAND} {name}`: {len(records)} runs, {seconds:.0f} core seconds. {_machine(records[0]['environment'])} {CHOSEN}"
+        taken = f"`{COMMAND} {name}`: {len(records)} runs, {seconds:.0f} core seconds. {where(records[0]['environment'])} {CHOSEN}"
         parts.append(f"## {TITLES.get(name, name)}\n\n{_table(name, records)}\n\n{taken}\n")
     return "\n".join(parts)
-
-
-def _machine(environment: dict) -> str:
-    versions = ", ".join(f"{name} {environment['versions'][name]}" for name in ("python", "hopfield_amem", "torch"))
-    device = environment.get("device", environment["machine"]["cpu"])
-    return f"{device}, {environment['machine']['cores']} cores; {versions}; {environment['date'][:10]}."
 
 
 def _table(study: str, records: list[dict]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -90,7 +89,7 @@ def name(run: Run) -> str:
     """The file of a run: all that distinguishes it from others of a study."""
     size = "-".join(str(value) for value in described(run)["task"].values())
     extras = f"-{run.shape.layers}-layers" * (run.shape.layers > 1) + "-erase" * run.shape.erase
-    return re.sub(r"[^a-z0-9]+", "-", f"{size} {run.cell} width {run.shape.dim}{extras} seed {run.seed} {run.device}".lower())
+    return studies.slug(f"{size} {run.cell} width {run.shape.dim}{extras} seed {run.seed} {run.device}")
 
 
 def take(runs: list[Run], folder: Path, processes: int, progress: Progress) -> None:

@@ -63,7 +63,9 @@ def main(count: int = 200) -> None:
     encoder, sentences = Encoder(), documentation(count)
     stock = encoder(sentences)
     nearest = (stock @ stock.mT).fill_diagonal_(-1).topk(5).indices
-    table = Table("attention", "largest change", "cosine", "nearest kept", "5 nearest kept", title=f"Embeddings of {len(sentences)} sentences, against the original's")
+    table = Table(
+        "attention", "largest change", "cosine", "nearest kept", "5 nearest kept", title=f"Embeddings of {len(sentences)} sentences, against the original's"
+    )
     for name, (energy, descent) in ENERGIES.items():
         found = encoder(sentences, register_attention(f"minilm {name}", energy, descent))
         near = (found @ found.mT).fill_diagonal_(-1).topk(5).indices

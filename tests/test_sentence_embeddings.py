@@ -30,7 +30,12 @@ def test_softmax_keeps_the_embeddings_and_sparsemax_does_not(example):
     from hopfield_amem.integrations.huggingface import register_attention
 
     encoder = example.Encoder()
-    sentences = ["The cat sits on the mat.", "A cat is sitting on a rug.", "The parser raised a syntax error in the second line of the file.", *example.documentation(9)]
+    sentences = [
+        "The cat sits on the mat.",
+        "A cat is sitting on a rug.",
+        "The parser raised a syntax error in the second line of the file.",
+        *example.documentation(9),
+    ]
     stock = encoder(sentences)
     assert (encoder(sentences, register_attention("minilm softmax", *example.ENERGIES["softmax"])) - stock).abs().max() <= 1e-5
     assert (encoder(sentences, register_attention("minilm sparsemax", *example.ENERGIES["sparsemax"])) - stock).abs().max() > 1e-2

@@ -154,7 +154,7 @@ class HopfieldAttention(Associative):
         if presence is None:
             return None
         lead = max(query.ndim, keys.ndim) - 2
-        if presence.ndim == lead + 3 and (presence.shape[-3] == 1 or presence.shape[-3] % self.group == 0):
+        if presence.ndim == lead + 3 and presence.shape[-3] in (1, len(local(self.log_beta))):
             return presence.unsqueeze(-4) if presence.shape[-3] == 1 else presence.unflatten(-3, (-1, self.group))
         if presence.ndim == lead + 1:
             return presence[..., None, None, None, :]
