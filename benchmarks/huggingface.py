@@ -93,7 +93,8 @@ def compared(shape: Shape, name: str, backward: bool, effort: Effort) -> dict:
     agrees, ratios = gap is None or max(gap.values()) <= TOLERANCE, ratio(time["ours"], time["peer"])
     met = agrees and ratios["median"] <= BAR if name == SOFTMAX else None
     return {
-        "shape": asdict(shape), "title": str(shape), "read": name, "backward": backward, "agreement": gap, "time": time, "ratios": ratios, "peak": peaks, "met": met,
+        "shape": asdict(shape), "title": str(shape), "read": name, "backward": backward, "agreement": gap, "time": time, "ratios": ratios,
+        "peak": peaks, "met": met,
     }  # fmt: skip
 
 
