@@ -45,10 +45,12 @@ def test_lookup_stores_settles_copies_and_reloads():
     assert torch.equal(fresh(keys), layer(keys)) and "distance" not in repr(fresh) and "‖x − ξ_μ‖²" in repr(fresh)
 
 
-def test_pooling_asks_with_its_own_tokens_and_sees_a_set():
-    layer = HopfieldPooling(16, 4, presets.entmax(), queries=3, wiring=Wiring(memories=2), dtype=torch.float64)
+@pytest.mark.parametrize("name", ENERGIES)
+def test_pooling_asks_with_its_own_tokens_and_sees_a_set(name):
+    energy = ENERGIES[name].at(0.05)
+    layer = HopfieldPooling(16, 4, energy, queries=3, wiring=Wiring(memories=2), dtype=torch.float64)
     x, order, there = tokens(2, 7, 16), torch.randperm(7), torch.tensor([True] * 5 + [False] * 2)
-    asking = HopfieldAttention(16, 4, presets.entmax(), wiring=Wiring(memories=2), dtype=torch.float64)
+    asking = HopfieldAttention(16, 4, energy, wiring=Wiring(memories=2), dtype=torch.float64)
     asking.load_state_dict({name: p for name, p in layer.state_dict().items() if name != "seeds"})
     close(layer(x), asking(layer.seeds, x))
     close(layer(x[:, order]), layer(x))

@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 from torch.utils.checkpoint import checkpoint
 
 from hopfield_amem import presets
@@ -89,9 +89,10 @@ def test_what_is_seen_may_be_compiled():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch looks at it where a graph breaks
-def test_a_flow_is_integrated_outside_of_graphs():
-    layer, x = HopfieldAttention(16, 4, None, Flow(time=1.0, method="euler", options={"options": {"step_size": 0.5}}), dtype=torch.float64), tokens()
-    close(torch.compile(layer, backend="aot_eager")(x), layer(x))
+@pytest.mark.parametrize("descent", [Flow(time=1.0, method="euler", options={"options": {"step_size": 0.5}}), FixedPoint(gradient="implicit")])
+def test_what_looks_at_values_breaks_the_graph_and_no_more(descent):
+    layer, x = HopfieldAttention(16, 4, presets.log_sum_exp(0.1), descent, dtype=torch.float64), tokens()
+    close(gradients(layer, torch.compile(layer, backend="aot_eager")(x)), gradients(layer, layer(x)))
 
 
 @pytest.mark.parametrize("name, strict", [*((name, False) for name in LAYERS), *((name, True) for name in SOME)])
@@ -125,8 +126,11 @@ def test_half_types_round_as_float32_does(name, dtype, scores):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_maps_and_ensembles(name, scores):
+def test_maps_tangents_and_ensembles(name, scores):
     x, members = tokens(), [made(name) for _ in range(3)]
+    along = torch.randn_like(x)
+    _, moved = jvp(lambda given: read(members[0], given).square().sum(), (x,), (along,))
+    close(moved, (grad(lambda given: read(members[0], given).square().sum())(x) * along).sum())
     close(vmap(lambda row: read(members[0], row.unsqueeze(0)).squeeze(0))(x), read(members[0], x))
     parameters, buffers = stack_module_state(members)
     skeleton = copy.deepcopy(members[0]).to("meta")

@@ -27,7 +27,7 @@ class FixedPoint(Descent):
             "implicit" solves ``(I − Jᵀ) y = g`` at the fixed point, in memory independent of the steps: by conjugate gradients where
             settling is the gradient of a potential (J symmetric), else by ``y ← g + Jᵀy``; either needs products with Jᵀ only, one
             backward sweep each. It is exact at a converged, attracting fixed point, and gives the query no gradient (a fixed point
-            forgets its start).
+            forgets its start). torch.compile breaks its graph there.
         record: keep all states and energies.
     """
 

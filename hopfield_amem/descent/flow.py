@@ -23,7 +23,8 @@ class Flow(Descent):
         tolerance: ``‖∇E‖ / ‖x‖`` below which a query counts as converged.
 
     Fixed-step methods treat every query on its own. Adaptive ones share their step sizes, which are chosen so that each
-    single query meets the tolerance: neighbours change a result only within rtol and atol.
+    single query meets the tolerance: neighbours change a result only within rtol and atol. torchdiffeq looks at values and writes in place:
+    torch.compile breaks its graph there, and neither torch.export nor vmap can pass.
     """
 
     time: float = 20.0
