@@ -26,7 +26,7 @@ padding = (torch.arange(text.shape[1]) >= 5).long().unsqueeze(0)  # five places 
 table, logits = Table("attention", "logits, difference from eager", "loss after 30 steps"), {}
 for name in attentions:
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=256, n_embd=64, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0, loss_type="ForCausalLM")).eval()
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=256, n_embd=64, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0)).eval()
     model.set_attn_implementation(name)
     logits[name] = model(text, attention_mask=padding).logits[:, 5:]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

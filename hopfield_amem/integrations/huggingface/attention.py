@@ -106,9 +106,11 @@ class EnergyAttention:
         energy, stored = self._stored(module, query, key, value, attention_mask, options)
         dropout = options.get("dropout", 0.0) if module.training else 0.0
         presence, bias, causal = stored.seen
-        heads = query.unflatten(1, (key.shape[1], -1))
+        heads, single = query.unflatten(1, (key.shape[1], -1)), query.shape[-2] == 1 and bias is None
+        if single:  # while generating, the heads of a group are the queries of one memory
+            heads, presence = heads.transpose(2, 3), None if presence is None else presence.transpose(2, 3)
         result = read(energy, heads, stored.keys, stored.values, self.descent, presence=presence, bias=bias, causal=causal, dropout=dropout)
-        result = result.flatten(1, 2)
+        result = (result.transpose(2, 3) if single else result).flatten(1, 2)
         output = result[..., :width] if wanted else result
         return output.transpose(1, 2).contiguous(), result[..., width:] if wanted else None
 
