@@ -1,6 +1,6 @@
 """Five memories in one language model: a byte-level transformer on CPython's own documentation, where only the token mixer changes.
 
-python examples/language_model.py [--steps 150] [--only softmax "3 steps"]; several seeds and the study around it: benchmarks/language_model.py.
+python examples/language_model.py [--steps 80] [--only softmax "3 steps"]; several seeds and the study around it: benchmarks/language_model.py.
 """
 
 import argparse
@@ -124,7 +124,7 @@ def figure(runs, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--only", nargs="+", choices=MIXERS, default=list(MIXERS))
     given, console = parser.parse_args(), Console()
     table = Table("mixer", "bits per byte, held out", "tokens/s", "peak MiB", "parameters", title=f"{given.steps} steps of {BATCH} × {CONTEXT} bytes")

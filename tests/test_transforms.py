@@ -12,6 +12,7 @@ from hopfield_amem import ENERGIES, explain, presets, retrieve
 from hopfield_amem.descent import FixedPoint
 from hopfield_amem.energies import Cosine, Exp, Log, Manhattan, ReadEnergy
 from hopfield_amem.kernels import engine, gated, operators
+from hopfield_amem.kernels.differentiable import FAMILIES
 from hopfield_amem.layers import HopfieldLookup
 
 BACKENDS = ["reference", "chunked"]
@@ -130,6 +131,21 @@ def test_a_derivative_inside_a_compiled_function_is_differentiated_again(name):
     torch.testing.assert_close(compiled(query), moved(query))
     expected, found = (torch.autograd.grad(f(query).square().sum(), (query, keys)) for f in (moved, compiled))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["log_sum_exp", "entmax"])
+def test_a_compiled_read_is_streamed_forward_and_backward(name, monkeypatch):
+    def full(*_):
+        raise AssertionError("a compiled read held full matrices")
+
+    for family in ("chunked", "softmax"):
+        monkeypatch.setitem(FAMILIES, family, FAMILIES[family]._replace(definition=full))
+    given = tensors(requires_grad=True)
+    compiled = torch.compile(lambda q, k, v: retrieve(ENERGIES[name], q, k, v, backend="chunked"), fullgraph=True, backend="aot_eager")
+    expected = retrieve(ENERGIES[name], *given, backend="reference")
+    torch.testing.assert_close(compiled(*given), expected)
+    grads = (torch.autograd.grad(out.square().sum(), given) for out in (compiled(*given), expected))
+    torch.testing.assert_close(*grads)
 
 
 def test_compile_fullgraph_of_a_threshold_and_of_attention_as_a_fixed_point():

@@ -34,7 +34,7 @@ FAMILIES: dict[str, Family] = {}
 
 def differentiable(family: str, options: tuple, *tensors: Tensor | None) -> tuple[Any, ...]:
     """All results of a read by a family, the first of them differentiable; under a transform inside a compiled function those alone."""
-    if torch.compiler.is_compiling() and _functorch.peek_interpreter_stack() is not None:
+    if torch.compiler.is_compiling() and isinstance(_functorch.peek_interpreter_stack(), _functorch.CInterpreter):
         return FAMILIES[family].definition(tensors, options)  # differentiated again, an operator's own derivative would silently be a constant there
     if torch.compiler.is_compiling() and not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)):
         return FAMILIES[family].forward(tensors, options)  # a function whose inputs want no gradient cannot be traced
