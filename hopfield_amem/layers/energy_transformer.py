@@ -30,8 +30,9 @@ class EnergyTransformerBlock(Associative):
     residual branches. The paper's ``log Σ exp`` and ``½ Σ relu²`` are the defaults; any two read energies stand in for them (their confinements are
     not used, because the norm confines). The norm's own term belongs to E, so a state also leaks, by −x, which its norm does not see.
 
-    E never rises: the step of a sample is halved until its energy does not, six times at most; where that does not help it stays. Eager mode halves no
-    more often than some sample needs to; a compiled block computes every halving.
+    E never rises: the step of a sample is halved until its energy does not, six times at most; where that does not help it stays. (An energy of finite
+    reach, such as ``epanechnikov``, is +∞ while tokens lie out of each other's reach, and says nothing about steps there.) Eager mode halves no more
+    often than some sample needs to; a compiled block computes every halving.
 
     A token does not attend to itself: what it is on its own is the memory's part. No scores of all pairs are held, but second derivatives, which
     training needs, take full matrices, of one step at a time (a compiled block in training: of every step).

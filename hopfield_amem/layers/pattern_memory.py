@@ -164,7 +164,7 @@ class PatternMemory(PatternStore):
 
     @classmethod
     def load(cls, path: str | Path, *, device: torch.device | str | None = None) -> PatternMemory:
-        """The memory that ``save`` wrote, or the patterns of any other stored memory (n, d) with fresh ids.
+        """The memory that ``save`` wrote, or the patterns of any other stored memory (n, d) with fresh ids. β that follows the data is determined anew.
 
         Raises:
             FileNotFoundError, ValueError: no such file, one that is damaged or foreign, or a memory with leading dimensions.
