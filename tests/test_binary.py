@@ -7,6 +7,7 @@ from hopfield_amem import presets
 from hopfield_amem.descent import SpinDescent, alternate, replay
 from hopfield_amem.energies import Bidirectional, Couplings
 from hopfield_amem.energies.binary import learning
+from hopfield_amem.energies.binary.couplings import spins
 from hopfield_amem.energies.binary.learning import UnstablePatterns
 from hopfield_amem.testing import check_energy
 
@@ -132,6 +133,7 @@ ASYMMETRIC = learning.sequence(torch.tensor([[1.0, 1, 1], [1, -1, 1]]))
         (lambda: learning.hebbian(torch.ones(2, 2, 3)), "patterns \\(n, d\\)"),
         (lambda: learning.hebbian(torch.ones(2, 3, dtype=torch.long)), "floating"),
         (lambda: learning.storkey(torch.ones(2, 3), onto=Couplings(torch.eye(4))), "4 spins"),
+        (lambda: learning.storkey(torch.ones(2, 3), onto=ASYMMETRIC), "keeps couplings symmetric"),
         (lambda: learning.delta(torch.ones(2, 3), margin=-1.0), "margin"),
         (lambda: learning.sequence(torch.ones(1, 3)), "two patterns"),
         (lambda: learning.sequence(torch.ones(2, 3), rule="storkey"), "rule"),
@@ -150,6 +152,42 @@ ASYMMETRIC = learning.sequence(torch.tensor([[1.0, 1, 1], [1, -1, 1]]))
 def test_errors_at_the_door(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it lives on a GPU."""
+
+    device = property(lambda self: torch.device("cuda"))  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("device", [None, pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))])
+@pytest.mark.parametrize(
+    "door, message",
+    [
+        (lambda x: spins("state", x), "Binarise"),
+        (learning.hebbian, "Binarise"),
+        (lambda x: Couplings(x * torch.inf), "NaN or Inf"),
+        (lambda x: Bidirectional(x * torch.inf), "finite matrix"),
+    ],
+)
+def test_values_are_looked_at_on_every_device(door, message, device):
+    wrong = torch.zeros(3, 3).as_subclass(Elsewhere) if device is None else torch.zeros(3, 3, device=device)
+    with pytest.raises(ValueError, match=message):
+        door(wrong)
+
+
+def test_doors_do_not_read_while_a_compiler_traces():
+    traced = torch.compile(lambda x: learning.hebbian(x).weights, backend="eager", fullgraph=True)
+    patterns = signs(3, 5)
+    close(traced(patterns), learning.hebbian(patterns).weights)
+
+
+def test_delta_learning_takes_steps_of_one_size():
+    """The perceptron's step, however far a spin is below its margin: all weights are whole multiples of 1/d."""
+    patterns = signs(40, 64)
+    for margin in (1.0, 7.3):
+        counts = learning.delta(patterns, margin=margin).weights * 64
+        assert torch.equal(counts, counts.round()) and counts.abs().max() > 2
 
 
 def test_specs_print_their_equations():

@@ -191,6 +191,21 @@ def test_errors_at_the_door():
         memory.store([1.0])
 
 
+def test_times_are_numbers_in_the_interval_of_the_curve():
+    """Outside of [0, 1] a Legendre polynomial, or a rectangle that goes on for ever, would answer without a reason."""
+    memory = ContinuousMemory(Continuous(presets.log_sum_exp(), Legendre(3)), 4)
+    for wrong in ([0.1, 0.5, 0.9], (0.1, 0.5, 0.9), torch.tensor([True, False, True])):
+        for call in (lambda w=wrong: memory.store(torch.randn(3, 4), w), lambda w=wrong: memory.at(w), lambda w=wrong: Fourier(2).fit(torch.randn(3, 4), w)):
+            with pytest.raises(TypeError, match="Times are a tensor"):
+                call()
+    for wrong in (torch.tensor([-1e-6]), torch.tensor([0.5, 1.1]), torch.tensor([math.nan]), torch.tensor(2)[None]):
+        with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+            memory.at(wrong)
+    with pytest.raises(ValueError, match="one number per pattern"):
+        memory.at(torch.rand(2, 3))
+    close(memory.spec.curve(torch.ones(3, 4), torch.tensor([0, 1])), memory.spec.curve(torch.ones(3, 4), torch.tensor([0.0, 1.0])))
+
+
 @pytest.mark.parametrize("name", ["k_subsets", "fermi_dirac", "top_k", "hard_max", "sequential_k_subsets"])
 def test_a_curve_has_no_best_points_to_choose(name):
     with pytest.raises(ValueError, match="no k best points"):

@@ -17,7 +17,10 @@ from hopfield_amem.testing import check_energy
 
 close = torch.testing.assert_close
 WEIGHT = torch.linspace(-1, 1, 20, dtype=torch.float64).cos().reshape(5, 4)
-ANGLES = {4: 109.4712, 5: 90.0, 6: 90.0, 7: 77.8695, 8: 74.8585, 9: 70.5288, 12: 63.4349, 24: 43.6908}  # Sloane's tables of codes in three dimensions
+ANGLES = {  # the best known codes in three dimensions (Sloane's tables)
+    4: 109.4712, 5: 90.0, 6: 90.0, 7: 77.8695, 8: 74.8585, 9: 70.5288, 10: 66.1468, 11: 63.4349, 12: 63.4349, 13: 57.1367, 14: 55.6706, 15: 53.6579,
+    16: 52.2444, 17: 51.0903, 18: 49.5567, 19: 47.6919, 20: 47.4310, 21: 45.6132, 22: 44.7402, 23: 43.7100, 24: 43.6908,
+}  # fmt: skip
 
 
 def double(*shape):
@@ -212,6 +215,19 @@ def test_errors_at_the_door():
         retrieve(presets.learned_kernel(wave), rows, rows)
     with pytest.raises(TypeError):
         kernel.recall([1.0], rows)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_learning_without_gradients_is_refused_and_codes_need_none(mode):
+    patterns, kernel = torch.randn(5, 4), LearnedKernel(4)
+    with mode(), pytest.raises(ValueError, match="learns by gradients"):
+        spread(kernel, patterns)
+    with pytest.raises(ValueError, match="learns by gradients"):
+        spread(LearnedKernel(4).requires_grad_(False), patterns)
+    with mode():
+        code = spherical_code(3, 2, starts=1)
+    assert not code.requires_grad and not code.is_inference() and minimal_separation(code).item() == pytest.approx(1.5, rel=0.01)
+    assert spread(kernel, patterns, steps=1).shape == (2,)
 
 
 def test_parameters_inside_of_a_wrapped_similarity_get_their_gradient_at_any_size():

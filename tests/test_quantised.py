@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from hopfield_amem import presets, retrieve
 from hopfield_amem.analysis import identified
 from hopfield_amem.descent import FixedPoint, Flow, GradientDescent
-from hopfield_amem.energies import Dot, Exp, Hypercube, Log, Manhattan, ReadEnergy, Sphere
+from hopfield_amem.energies import Dot, Exp, Hypercube, Log, Manhattan, ReadEnergy, RectifiedPower, Sphere, Sum, TopK
 from hopfield_amem.kernels import Gates, Reference
 from hopfield_amem.kernels.quantised import Quantised
 from hopfield_amem.layers import QuantisedMemory
@@ -91,7 +91,7 @@ def test_queries_pass_a_few_at_a_time(monkeypatch):
     memory, _, _ = filled(presets.entmax())
     query = double(3, 7, 12)
     whole, near = memory(query), memory.nearest(query, 5)
-    monkeypatch.setattr("hopfield_amem.kernels.quantised.ELEMENTS", 100)  # four rows of a hundred scores
+    monkeypatch.setattr("hopfield_amem.kernels.rows.BUDGET", 400)  # four rows of a hundred scores
     close(memory(query), whole)
     for mine, theirs in zip(memory.nearest(query, 5), near, strict=True):
         close(mine, theirs)
@@ -160,6 +160,13 @@ def test_digits_in_eight_and_sixteen_bytes():
     assert eight > exact - 0.2 and sixteen > exact - 0.05
 
 
+def test_what_is_bounded_below_on_the_patterns_is_recalled():
+    """The largest eigenvalue of the quantised patterns decides, as it does for the patterns themselves."""
+    memory, patterns, _ = filled(presets.relu_feed_forward(1e-3))
+    descent = GradientDescent(0.5, steps=4)
+    close(memory.recall(patterns, descent).state, descent(memory.spec, patterns, memory.code.decode()).state)
+
+
 def test_errors_at_the_door():
     memory, patterns, _ = filled(presets.distance())
     fit = QuantisedMemory.fit
@@ -170,7 +177,10 @@ def test_errors_at_the_door():
                   lambda: memory.read(patterns, patterns[:3]), lambda: QuantisedMemory(memory.spec, memory.codebooks)(patterns)):  # fmt: skip
         with pytest.raises(ValueError):
             wrong()
-    with pytest.raises(ValueError, match="bottom"):
-        filled(presets.relu_feed_forward())[0].recall(patterns)
+    for scaling in (Sum(), TopK(3, Sum())):
+        with pytest.raises(ValueError, match="unbounded below on these patterns"):
+            filled(ReadEnergy(Dot(), RectifiedPower(2), scaling))[0].recall(patterns)
+    with pytest.raises(ValueError, match="outgrows"):
+        filled(presets.squared_relu_feed_forward())[0].recall(patterns)
     with pytest.raises(TypeError):
         memory.store([1.0])

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from mpmath import mp
 
 from hopfield_amem import ReadEnergy, presets
 from hopfield_amem.descent import SpinDescent
@@ -188,3 +189,74 @@ def test_parallel_dynamics_keeps_its_own_distribution():
     exact = torch.softmax(states @ couplings.bias / 1.5 + torch.cosh(couplings.field(states) / 1.5).log().sum(-1), 0)
     found = SpinDescent("synchronous", 1.5, 60, generator=seeded())(couplings, signs(20_000, 4))
     assert agrees(counted(found.state), exact)
+
+
+def exact_change(energy, state, keys, spin):
+    """``−log(Σ e^(β s′)/Σ e^(β s))/β`` of one flip, to fifty digits."""
+    beta = mp.mpf(energy.beta)
+    score = [int(s) for s in (keys @ state).tolist()]
+    turned = [s - 2 * int(state[spin] * key[spin]) for s, key in zip(score, keys, strict=True)]
+    empty = int(energy.scaling.null_slot)
+    before, after = (empty + sum(mp.exp(beta * s) for s in scores) for scores in (score, turned))
+    return -mp.log(after / before) / beta
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("beta", [1e-12, 1e-9, 1e-7, 1e-5, 1e-3, 0.3, 4.0, 80.0])
+@pytest.mark.parametrize("empty", [False, True])
+def test_softmax_differences_are_exact_at_every_temperature(beta, empty, dtype):
+    """As β → 0 they become (agreeing − disagreeing patterns), and where these are equally many, a second order of β."""
+    energy = on_cube(Exp(), Log(null_slot=empty), beta)
+    keys, state = signs(6, 9, dtype=dtype), signs(4, 9, dtype=dtype)
+    keys[1] = -keys[0]
+    made = flips_of(Landscape(energy, state, keys, Gates()))(slice(None))
+    found = made.changes(torch.arange(4), torch.arange(9), made.prepared(None))
+    with mp.workdps(50):
+        exact = torch.tensor([[float(exact_change(energy, x, keys, spin)) for spin in range(9)] for x in state], dtype=torch.float64)
+    single = dtype == torch.float32 and 1e-3 <= beta <= 30  # the shares; where these do not suffice they are in float64
+    resolved = 32 * torch.finfo(torch.float32 if single else torch.float64).eps * (1 + 2 * beta)
+    close(found.double(), exact, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=resolved)
+    assert ((found != 0) | (exact.abs() <= resolved)).all() and (beta > 1e-6 or ((exact.abs() < 1e-5) & (found != 0)).any())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("beta", [1e-9, 1e-4, 0.07, 0.3, 2.0, 25.0])
+def test_a_tie_is_a_tie_at_every_temperature(beta, dtype):
+    """Two patterns exchange their overlaps s and s − 2 when the spin turns in which they differ."""
+    keys = signs(1, 12, dtype=dtype).repeat(2, 1)
+    keys[1, 4] *= -1
+    energy, state = on_cube(Exp(), Log(), beta), keys[:1].clone()
+    state[0, 7] *= -1
+    made = flips_of(Landscape(energy, state, keys, Gates()))(slice(None))
+    changes = made.changes(torch.arange(1), torch.arange(12), made.prepared(None))[0]
+    assert changes[4] == 0 and changes[7] < 0 and (changes[[0, 1, 2, 3, 5, 6, 8, 9, 10, 11]] > 0).all()
+    assert torch.equal(SpinDescent()(energy, state, keys).state, keys[:1])
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_what_all_slots_have_in_common_does_not_drown_ties(empty):
+    """Scores of 30 beside biases of 1000, in single precision; with an empty slot that nothing outweighs, nothing turns for it."""
+    keys = signs(1, 100, dtype=torch.float32).repeat(2, 1)
+    keys[1, 4] *= -1
+    energy, state = on_cube(Exp(), Log(null_slot=empty), 0.3), keys[:1].clone()
+    found = []
+    for common in (0.0, 1000.0):
+        made = flips_of(Landscape(energy, state, keys, Gates(bias=torch.full((2,), common))))(slice(None))
+        found.append(made.changes(torch.arange(1), torch.arange(100), made.prepared(None))[0])
+    assert found[0][4] == found[1][4] == 0
+    close(found[1], found[0])
+
+
+def test_many_patterns_of_nearly_equal_weight_are_told_apart_in_single_precision():
+    """100,001 patterns at β = 0.002: what one spin changes is a share of a few 10⁻⁴ of the energy's logarithm, and still decides."""
+    keys, state = signs(100_001, 20, dtype=torch.float32), signs(6, 20, dtype=torch.float32)
+    energy = presets.exponential(0.002)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        made = flips_of(Landscape(energy, state.to(dtype), keys.to(dtype), Gates()))(slice(None))
+        found.append(made.changes(torch.arange(6), torch.arange(20), made.prepared(None)).double())
+    single, exact = found
+    assert torch.equal(single.sign(), exact.sign()) and (exact.abs() < 1e-3).any()
+    close(single, exact, rtol=1e-3, atol=1e-5)
+    ends = [SpinDescent(generator=seeded())(energy, state.to(dtype), keys.to(dtype)).state.double() for dtype in (torch.float32, torch.float64)]
+    assert torch.equal(*ends) and not torch.equal(ends[0], state.double())

@@ -459,3 +459,16 @@ def test_without_a_slot_nothing_is_lost():
     x, keys, nothing = torch.randn(2, 3), torch.randn(4, 3), torch.zeros(4, dtype=torch.bool)
     assert fenchel_young_loss(presets.log_sum_exp(), x, keys, presence=nothing).tolist() == [0.0, 0.0]
     close(fenchel_young_energy(presets.log_sum_exp(), x, keys, presence=nothing), 0.5 * x.square().sum(-1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("presence", [None, torch.arange(9) > 1, torch.linspace(0, 1, 9)])
+def test_sequences_are_weighed_in_half_types(dtype, presence):
+    """Computed in single precision: what is left is the rounding of the result."""
+    scaling, score = SequentialSubsets(3, 0.7), torch.randn(4, 9).to(dtype)
+    for of in (scaling.weights, scaling.value):
+        found, exact = of(Exp(), score, presence), of(Exp(), score.double(), presence)
+        assert found.dtype == dtype
+        close(found.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-6)
+    x, keys = torch.randn(2, 4).to(dtype), torch.randn(6, 4).to(dtype)
+    assert presets.sequential_k_subsets(2)(x, keys).isfinite().all() and retrieve(presets.sequential_k_subsets(2), x, keys).isfinite().all()

@@ -10,6 +10,7 @@ from scipy.stats import multivariate_normal, vonmises_fisher
 
 from hopfield_amem import ReadEnergy, presets
 from hopfield_amem.analysis import log_density, log_partition, von_mises_fisher_log_constant
+from hopfield_amem.analysis.density import _log_bessel
 from hopfield_amem.descent import FixedPoint
 from hopfield_amem.energies import Cosine, Euclidean, Exp, Log, Quadratic, Sphere, Sum
 
@@ -68,6 +69,42 @@ def test_the_constant_where_bessel_functions_underflow(dim, kappa):
         order = mp.mpf(dim) / 2 - 1
         truth = order * mp.log(kappa) - mp.mpf(dim) / 2 * mp.log(2 * mp.pi) - mp.log(mp.besseli(order, kappa))
     assert von_mises_fisher_log_constant(dim, kappa) == pytest.approx(float(truth), rel=1e-11)
+
+
+@pytest.mark.parametrize("kappa", [1.1e5, 1e9, 1.2e9, 1e12, 1e200])
+def test_the_constant_of_the_narrowest_densities(kappa):
+    """In three dimensions I_½ is elementary: C₃(κ) = κ/(4π sinh κ); in five C₅(κ) = κ³/(4π² [2κ cosh κ − 2 sinh κ])."""
+    assert von_mises_fisher_log_constant(3, kappa) == pytest.approx(math.log(kappa / (2 * math.pi)) - kappa, rel=1e-14)
+    assert von_mises_fisher_log_constant(5, kappa) == pytest.approx(3 * math.log(kappa) - math.log(4 * math.pi**2 * (kappa - 1)) - kappa, rel=1e-14)
+
+
+@pytest.mark.parametrize("dim, kappa", [(200_001, 1.0), (3_000_000, 1e9), (4_000_000_000, 7.0), (250_000, 1e-4)])
+def test_the_constant_in_very_many_dimensions(dim, kappa):
+    """Against the ratio of neighbouring orders, ``I_(ν−1)(κ) − I_(ν+1)(κ) = (2ν/κ) I_ν(κ)``, which any wrong term of the expansion breaks."""
+    order = 0.5 * dim - 1
+    below, here, above = (_log_bessel(order + step, kappa) for step in (-1, 0, 1))
+    left = math.exp(below - here) - math.exp(above - here)
+    assert left == pytest.approx(2 * order / kappa, rel=4e-16 * abs(here) + 1e-12, abs=4e-16 * abs(here))
+
+
+def test_patterns_without_a_direction_are_refused_unless_they_are_not_there():
+    keys, x = torch.randn(3, 4, dtype=D), torch.nn.functional.normalize(torch.randn(5, 4, dtype=D), dim=-1)
+    energy, padded = presets.von_mises_fisher(3.0), torch.cat([keys, torch.zeros(1, 4, dtype=D)])
+    with pytest.raises(ValueError, match="1 of the patterns have length 0"):
+        log_density(energy, x, padded)
+    there = torch.tensor([True, True, True, False])
+    close(log_density(energy, x, padded, presence=there), log_density(energy, x, keys))
+    close(log_density(energy, x, padded * 1e-6, presence=there.double()), log_density(energy, x, keys))
+
+
+@pytest.mark.parametrize("energy", [*KERNELS, presets.von_mises_fisher(40.0)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_read_in_single_precision(energy, dtype):
+    keys = torch.nn.functional.normalize(torch.randn(3, 60), dim=-1).to(dtype)
+    x = keys[:2] * 1.01
+    found = log_density(energy, x, keys)
+    assert found.dtype == torch.float32
+    close(found.double(), log_density(energy, x.double(), keys.double()), rtol=1e-5, atol=1e-4)
 
 
 def test_modes_cluster_directions():

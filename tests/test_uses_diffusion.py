@@ -152,6 +152,27 @@ def test_trajectories_commit_once_and_for_all():
         commitment(path, Diffusion((4.0, 2.0)), data)
 
 
+def test_single_precision_commits_where_double_precision_does():
+    """Little noise among long patterns: energies of 10² whose differences of 10⁻⁶ decide."""
+    data, diffusion = 5 * torch.randn(40, 8, dtype=D), Diffusion.geometric(30.0, 1e-3, 60)
+    path = diffusion(30.0 * torch.randn(30, 8, dtype=D), data, record=True).trajectory
+    exact, single = commitment(path, diffusion, data), commitment(path.float(), diffusion, data.float())
+    assert (exact > 0.1).all() and single.dtype == torch.float32
+    close(single.double(), exact, rtol=1e-6, atol=0)
+    weight = torch.stack([memory_at(s).weights(x, data).amax(-1) for s, x in zip(diffusion.levels[:20], path, strict=False)])
+    early = torch.tensor(diffusion.levels[:20], dtype=D).unsqueeze(-1).expand_as(weight)
+    assert (weight[early > exact] <= 0.9).any() and (weight[early < exact] > 0.9).all()
+
+
+def test_a_sample_that_is_stored_twice_is_one():
+    data, diffusion = torch.randn(6, 3, dtype=D), Diffusion.geometric(20.0, 1e-4, 80)
+    doubled = torch.cat([data, data])
+    path = diffusion(20.0 * torch.randn(25, 3, dtype=D), data, record=True).trajectory
+    close(commitment(path, diffusion, doubled), commitment(path, diffusion, data))
+    assert (commitment(path, diffusion, doubled) > 0).all()
+    assert (commitment(path, diffusion, torch.cat([data, data + 1e-7])) < 1e-6 + commitment(path, diffusion, data) / 10).all()  # close to it is another
+
+
 def test_isolated_samples_come_back_from_more_noise():
     data = torch.tensor([[0.0, 0.0], [0.5, 0.0], [20.0, 0.0]], dtype=D)
     diffusion = Diffusion.geometric(30.0, 0.01, 40)
@@ -210,3 +231,13 @@ def test_bad_input_is_refused(make, message):
 def test_what_diverged_is_not_new():
     with pytest.raises(ValueError, match="diverged"):
         novelty(torch.full((2, 3), torch.nan), torch.zeros(4, 3), memorised=0.1, spurious=0.1)
+
+
+def test_few_trajectories_at_a_time_change_nothing(monkeypatch):
+    data, diffusion = torch.randn(9, 3, dtype=D), Diffusion.geometric(9.0, 0.01, 20)
+    path = diffusion(9 * torch.randn(11, 3, dtype=D), data, record=True).trajectory
+    level, near = commitment(path, diffusion, data), novelty(path[-1], data, memorised=0.1, spurious=0.1)
+    monkeypatch.setattr("hopfield_amem.kernels.rows.BUDGET", 4 * 9)
+    assert torch.equal(commitment(path, diffusion, data), level) and commitment(path[:, :0], diffusion, data).shape == (0,)
+    parts = novelty(path[-1], data, memorised=0.1, spurious=0.1)
+    assert torch.equal(parts.to_generated, near.to_generated) and torch.equal(parts.to_training, near.to_training)

@@ -1,6 +1,7 @@
 """Chains of Langevin dynamics against exact marginals, moments and biases."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hopfield_amem import ReadEnergy, presets
 from hopfield_amem.descent import GradientDescent, Langevin
 from hopfield_amem.descent.langevin import _at
 from hopfield_amem.descent.loop import Landscape
-from hopfield_amem.energies import Dot, Euclidean, Exp, Hypercube, Log, Manhattan, Sum
+from hopfield_amem.energies import Dot, Euclidean, Exp, Free, Hypercube, Inverse, Log, Manhattan, Mapped, Simplex, Sum, TopK, Tsallis
 from hopfield_amem.kernels import Gates
 from hopfield_amem.layers import HopfieldAttention
 
@@ -136,11 +137,50 @@ def test_a_layer_reads_where_a_chain_ends():
         (ReadEnergy(Euclidean(), Exp(), Sum()), "cannot be normalised"),
         (ReadEnergy(Euclidean(), Exp(), Log(null_slot=True)), "cannot be normalised"),
         (presets.squared_relu_feed_forward(), "unbounded below"),
+        (ReadEnergy(Inverse(Euclidean()), Exp(), Log()), "cannot be normalised"),
+        (ReadEnergy(Inverse(Manhattan()), Exp(), Simplex()), "cannot be normalised"),
+        (ReadEnergy(Mapped(torch.sin), Exp(), Log(), Free()), "cannot be normalised"),
+        (ReadEnergy(Mapped(torch.square), Exp(), Log()), "cannot be normalised"),
     ],
 )
 def test_what_has_no_density_is_refused(energy, message):
     with pytest.raises(ValueError, match=message):
         Langevin()(energy, torch.ones(2, 3), torch.eye(3))
+
+
+@pytest.mark.parametrize("tail", [1.0, 2.5, 7.0])
+def test_a_heavy_tail_has_a_density_below_a_temperature_of_its_own(tail):
+    """Student's: F = (1 − s)^(−ν) over distances makes ``exp(−E/T) ~ r^(−2ν/βT)``, which is integrable in d dimensions where T < 2ν/(βd)."""
+    for dim, beta in ((1, 1.0), (3, 0.2), (17, 30.0)):
+        energy, keys = ReadEnergy(Euclidean(), partial(student, tail), Log(), beta=beta), torch.randn(5, dim, dtype=D)
+        hottest = 2 * tail / (beta * dim)
+        Langevin(0.1, 1, 0.97 * hottest, seed=0)(energy, keys, keys)
+        with pytest.raises(ValueError, match="cannot be normalised"):
+            Langevin(0.1, 1, 1.03 * hottest)(energy, keys, keys)
+
+
+def student(tail, score):
+    return (1 - score) ** -tail
+
+
+def test_what_falls_faster_than_every_power_is_sampled_at_any_temperature():
+    keys = torch.randn(4, 3, dtype=D)
+    energies = [presets.distance(1e-3), presets.log_sum_exp(50.0), presets.epanechnikov(), presets.hybrid(), ReadEnergy(Manhattan(), Exp(), Log()),
+                ReadEnergy(Euclidean(), Tsallis(1.5), Simplex()), ReadEnergy(Euclidean(), Exp(), TopK(2)), presets.linear_attention(1e-3),
+                ReadEnergy(Euclidean(), Exp(), Log(), beta=torch.tensor([0.1, 9.0], dtype=D))]  # fmt: skip
+    for energy in energies:
+        for temperature in (1e-3, 1e4):
+            assert Langevin(1e-3, 2, temperature, seed=0)(energy, keys.expand(2, 4, 3), keys).state.isfinite().all()
+
+
+def test_a_compact_kernel_loses_chains_that_are_not_corrected():
+    """Outside of every support the gradient is 0: nothing would bring a chain back. Sparse weights have no such place."""
+    keys = torch.randn(4, 3, dtype=D)
+    with pytest.raises(ValueError, match="no slot is in reach"):
+        Langevin(metropolis=False)(presets.epanechnikov(), keys, keys)
+    for energy in (presets.hybrid(), presets.sparsemax(), ReadEnergy(Euclidean(), Tsallis(2.0), Simplex())):
+        Langevin(0.01, 2, metropolis=False)(energy, keys, keys)
+    Langevin(0.01, 2)(presets.epanechnikov(), keys, keys)
 
 
 def test_bad_starts_and_options_are_refused():

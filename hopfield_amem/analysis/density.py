@@ -9,18 +9,24 @@ from torch import Tensor
 
 from ..energies import Blend, Cosine, Dot, Epanechnikov, Euclidean, Exp, Free, Log, Quadratic, ReadEnergy, Separation, Sphere
 from ..energies.read import as_amount
+from ..energies.truth import decided
 from ..kernels import engine, full_precision, gated
+
+SHORTEST = 1e-12  # length from which on a vector has a direction for ``Cosine``
+LARGE = 1e5  # √(ν² + κ²) from which on the expansion of a Bessel function is exact to rounding
 
 
 def log_density(energy: ReadEnergy, state: Tensor, keys: Tensor, *, presence: Tensor | None = None) -> Tensor:
     """``log p(x) = −βE(x) − log Z``: the density that the stored patterns make. (..., q, d), (..., n, d) -> (..., q)
 
     ``distance(β)``: Gaussians N(ξ_μ, 1/β), equally weighted; ``epanechnikov``, ``hybrid``: kernel densities (Hoover et al. 2025, arXiv 2506.10801);
-    ``von_mises_fisher(κ)``: mixture on the sphere; ``log_sum_exp(β)``: Gaussians weighted by exp(½β‖ξ_μ‖²). −∞ where no slot is there.
+    ``von_mises_fisher(κ)``: mixture on the sphere; ``log_sum_exp(β)``: Gaussians weighted by exp(½β‖ξ_μ‖²). −∞ where no slot is there. In the dtype of the
+    inputs, at least float32: a logarithm of many dimensions is no half.
 
     Raises:
-        ValueError: an energy whose log Z is not known in closed form; inputs that do not fit.
+        ValueError: an energy whose log Z is not known in closed form; inputs that do not fit; a pattern on the sphere that has no direction.
     """
+    state, keys = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (state, keys))
     constant = log_partition(energy, keys, presence=presence)
     with full_precision(state):
         value = engine(energy, state, keys, gated(presence, None, False, 0.0, state.device)).energy(state)
@@ -38,15 +44,29 @@ def log_partition(energy: ReadEnergy, keys: Tensor, *, presence: Tensor | None =
 
     Raises:
         ValueError: ``Log`` without an empty slot, and of ``Exp``, ``Epanechnikov`` or a ``Blend`` of them over distances, or ``Exp`` over cosines on a
-            sphere or inner products with ``Quadratic``; nothing else has a closed form here. β must be a number.
+            sphere or inner products with ``Quadratic``; nothing else has a closed form here. β must be a number. A pattern on the sphere that is there
+            and has length 0.
     """
     if not isinstance(energy, ReadEnergy) or energy.scaling != Log() or not isinstance(energy.beta, (int, float)):
         raise ValueError(f"log Z is known for Log() scaling without an empty slot and a number as beta, got {energy}.")
+    keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
     amount = as_amount(presence, keys)
     logs = keys.new_zeros(keys.shape[-2]) if amount is None else _row(amount).to(keys.dtype).log()
+    if isinstance(energy.similarity, Cosine):
+        _directed(keys, logs)
     if isinstance(energy.similarity, Dot) and isinstance(energy.confinement, Quadratic):
         logs = logs + 0.5 * energy.beta * keys.square().sum(-1)
     return torch.logsumexp(logs, -1, keepdim=True) + _log_integral(energy, keys.shape[-1])
+
+
+def _directed(keys: Tensor, logs: Tensor) -> None:
+    """Raise where a pattern that is there has no direction: ``Cosine`` gives it the same similarity everywhere, which is no von Mises–Fisher density."""
+    lost = (keys.norm(dim=-1) < SHORTEST) & (logs > -math.inf)
+    if decided(lost.any()):
+        raise ValueError(
+            f"{int(lost.sum())} of the patterns have length 0, or nearly: they have no direction, around which a density on the sphere could lie. "
+            "Leave them out, or give them presence 0."
+        )
 
 
 def _row(amount: Tensor) -> Tensor:
@@ -83,19 +103,35 @@ def _log_kernel(separation: Separation, beta: float, dim: int) -> float:
 def von_mises_fisher_log_constant(dim: int, kappa: float) -> float:
     """``log C_d(κ) = (d/2 − 1) log κ − (d/2) log 2π − log I_{d/2−1}(κ)``: C_d(κ) exp(κ μ·x) is a density on the unit sphere of R^d (Mardia & Jupp 2000).
 
-    ``dim`` ≥ 2, κ > 0. Where scipy's scaled Bessel function underflows (large d, small κ) its power series is summed in logarithms.
+    ``dim`` ≥ 2, κ > 0, of any size. Where scipy's scaled Bessel function underflows (large d, small κ) its power series is summed in logarithms, and where
+    d or κ are beyond 10⁵ its uniform expansion is taken.
 
     Raises:
         ValueError: a smaller dimension, a κ that is not positive and finite.
     """
     if not isinstance(dim, int) or dim < 2 or not 0 < kappa < math.inf:
         raise ValueError(f"A von Mises–Fisher density needs dim ≥ 2 and a positive finite kappa, got dim={dim!r}, kappa={kappa!r}.")
+    order = 0.5 * dim - 1
+    return order * math.log(kappa) - 0.5 * dim * math.log(2 * math.pi) - _log_bessel(order, kappa)
+
+
+def _log_bessel(order: float, kappa: float) -> float:
+    """``log I_ν(κ)``"""
+    if math.hypot(order, kappa) > LARGE:
+        return _log_bessel_uniform(order, kappa)
     from scipy.special import ive
 
-    order = 0.5 * dim - 1
     scaled = float(ive(order, kappa))
-    log_bessel = math.log(scaled) + kappa if scaled > 1e-290 else _log_bessel_series(order, kappa)
-    return order * math.log(kappa) - 0.5 * dim * math.log(2 * math.pi) - log_bessel
+    return math.log(scaled) + kappa if scaled > 1e-290 else _log_bessel_series(order, kappa)
+
+
+def _log_bessel_uniform(order: float, kappa: float) -> float:
+    """``log I_ν(κ) ≈ t − ν asinh(ν/κ) − ½ log 2πt + log(1 + (3 − 5p²)/24t + (81 − 462p² + 385p⁴)/1152t²)``, t = √(ν² + κ²), p = ν/t (DLMF 10.41.3): the
+    next term is of order t⁻³, for every ν ≥ 0."""
+    length = math.hypot(order, kappa)
+    square = (order / length) ** 2
+    corrections = (3 - 5 * square + (81 - 462 * square + 385 * square**2) / (48 * length)) / (24 * length)
+    return length - order * math.asinh(order / kappa) - 0.5 * math.log(2 * math.pi * length) + math.log1p(corrections)
 
 
 def _log_bessel_series(order: float, kappa: float) -> float:

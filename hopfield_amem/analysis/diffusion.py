@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy, checks, presets
-from ..kernels import engine, nearest, retrieve
+from ..kernels import nearest, retrieve
+from ..kernels.rows import fitting
 
 
 def memory_at(sigma: float) -> ReadEnergy:
@@ -107,8 +108,8 @@ class Diffusion:
 def commitment(trajectory: Tensor, diffusion: Diffusion, data: Tensor, *, share: float = 0.9) -> Tensor:
     """The critical noise level of each trajectory: from there on the sample of the data that it ends nearest to holds more than a share of the weight p.
 
-    (levels + 1, q, d), (n, d) -> (q,), levels of the diffusion; 0 for a trajectory that never commits. p_μ is the posterior probability that ξ_μ is the
-    clean sample.
+    (levels + 1, q, d), (n, d) -> (q,), levels of the diffusion; 0 for a trajectory that never commits. p is the posterior probability of the clean sample;
+    a sample that the data hold several times is one, with the weight of all. Computed in float64.
 
     Raises:
         ValueError: a trajectory that is not one of this diffusion, a share outside [0, 1).
@@ -117,13 +118,28 @@ def commitment(trajectory: Tensor, diffusion: Diffusion, data: Tensor, *, share:
         raise ValueError(
             f"commitment needs the recorded trajectory (levels + 1, q, d) of its diffusion and a share in [0, 1), got {tuple(trajectory.shape)}, {share!r}."
         )
-    final = data[nearest(memory_at(1.0), trajectory[-1], data)[1].squeeze(-1)]
-    critical = trajectory.new_zeros(trajectory.shape[1])
+    data = data.double()
+    final = data[nearest(memory_at(1.0), trajectory[-1].double(), data)[1].squeeze(-1)]
+    together = fitting(len(data))
+    parts = (slice(i, i + together) for i in range(0, len(final), together))
+    found = [_committed(trajectory[:, part], final[part], diffusion, data, share=share) for part in parts]
+    return torch.cat([*found, data.new_zeros(0)]).to(trajectory.dtype)
+
+
+def _committed(path: Tensor, final: Tensor, diffusion: Diffusion, data: Tensor, *, share: float) -> Tensor:
+    """The critical levels of a few trajectories (levels + 1, q, d) that end at ``final`` (q, d). -> (q,)
+
+    The weights are taken relative to that of the final sample, ``log p_μ/p_final = [(ξ_μ − ξ)·(x − ξ) − ½‖ξ_μ − ξ‖²]/σ²``: differences, which little noise
+    does not drown. Samples that equal the final one are it.
+    """
+    apart = torch.cdist(final, data, compute_mode="donot_use_mm_for_euclid_dist")
+    critical = final.new_zeros(len(final))
     committed = torch.ones_like(critical, dtype=torch.bool)
-    for level, state in zip(reversed(diffusion.levels), trajectory[:-1].flip(0), strict=True):
-        energy = memory_at(level)
-        log_weight = (engine(energy, state, data).energy(state) - 0.5 * (state - final).square().sum(-1)) / level**2
-        committed = committed & (log_weight.exp() > share)
+    for level, state in zip(reversed(diffusion.levels), path[:-1].flip(0), strict=True):
+        away = state.double() - final
+        along = away @ data.mT - (away * final).sum(-1, keepdim=True)
+        weights = torch.softmax(torch.where(apart == 0, 0.0, along - 0.5 * apart.square()) / level**2, -1)
+        committed = committed & ((weights * (apart == 0)).sum(-1) > share)
         critical = torch.where(committed, level, critical)
     return critical
 

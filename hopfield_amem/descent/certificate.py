@@ -83,7 +83,12 @@ def _bound(energy: ReadEnergy, margin: Tensor, keys: Tensor, gates: Gates) -> Te
         return (2 * radius).expand(margin.shape)  # a faded slot may lose to a further one
     gap = energy.inverse_temperature(1, margin) * margin
     if is_exponential(energy.separation) and isinstance(energy.scaling, (Log, Simplex)):
-        others = math.log(max(keys.shape[-2] - 1, 0) or math.ulp(0.0))
-        return 2 * radius * torch.sigmoid(others - gap)
+        return softmax_error(gap, keys.shape[-2] - 1, radius)
     exact = energy.scaling.margin(energy.separation)
     return torch.where(gap >= exact, 0.0, 2 * radius) if exact < math.inf else None
+
+
+def softmax_error(gap: Tensor, others: int, radius: Tensor) -> Tensor:
+    """``2M x/(1 + x)``, ``x = (N − 1) e^(−βΔ)``: how far the average of N vectors of length M at most, with exponential weights, is from the one whose score
+    is βΔ, the ``gap``, above all others. Not above the ``2M(N − 1) e^(−βΔ)`` of Ramsauer et al. 2020 (arXiv 2008.02217, Theorem 5)."""
+    return 2 * radius * torch.sigmoid(math.log(others or math.ulp(0.0)) - gap)

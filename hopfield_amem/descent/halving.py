@@ -13,13 +13,14 @@ HALVINGS = 6  # how often a step is halved before a sample stays where it is
 
 
 @torch.no_grad()
-def longest(fine: Callable[[Tensor], Tensor], state: Tensor, velocity: Tensor, size: Tensor) -> Tensor:
+def longest(fine: Callable[[Tensor], Tensor], state: Tensor, velocity: Tensor, size: Tensor, *, whole: Tensor | None = None) -> Tensor:
     """The longest of the steps ``size, size/2, …, size/2⁶`` of every sample that ends where it is fine to be, or 0. -> (samples)
 
     Args:
         fine: whether samples may be in these states, with any leading dimensions before those of the samples: (..., samples, ...) -> (..., samples), boolean.
         state, velocity: (samples, ...); a step leads to ``state + step · velocity``.
         size: (samples).
+        whole: whether it is fine where the whole step ends, (samples), where that has been looked at.
 
     Eager mode halves no more often than some sample needs to; compiled, every halving is computed at once, which is fewer operations to compile.
     """
@@ -29,10 +30,9 @@ def longest(fine: Callable[[Tensor], Tensor], state: Tensor, velocity: Tensor, s
     if torch.compiler.is_compiling():
         found = fine(ends(sizes))
     else:
-        found = torch.zeros(0, *size.shape, dtype=torch.bool, device=size.device)
-        for steps in sizes:
-            found = torch.cat([found, fine(ends(steps)).unsqueeze(0)])
-            if settled(found.any(0)):
-                break
+        looked = [] if whole is None else [whole]
+        while len(looked) <= HALVINGS and not (looked and settled(torch.stack(looked).any(0))):
+            looked.append(fine(ends(sizes[len(looked)])))
+        found = torch.stack(looked)
     first = found.int().argmax(0, keepdim=True)
     return torch.where(found.any(0), sizes.gather(0, first).squeeze(0), 0.0)

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..energies import Free, Hypercube, Log, Quadratic, ReadEnergy, checks
+from ..energies import Free, Hypercube, Quadratic, ReadEnergy, checks
 from ..energies.truth import readable
 from ..kernels import full_precision, gated
 from .loop import Descent, Energy, Landscape, Path
+from .tails import check_density
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Langevin(Descent):
         steps: number of proposals.
         temperature: T > 0.
         metropolis: False accepts every proposal (unadjusted Langevin): then the density is biased by O(η), a quadratic energy's variance T/(1 − η/2)
-            instead of T, but states are differentiable, which an accepted or rejected one is not.
+            instead of T, but states are differentiable, which an accepted or rejected one is not. Not for an F of finite reach over distances: noise
+            takes chains to where no slot pulls them back.
         warm_up: so many first steps are neither recorded nor counted in the acceptance.
         record: keep every ``record``-th state after warm-up; 0 keeps the last state only.
         seed: of the noise. None: torch's global generator. The noise of a chain depends on how many chains there are.
@@ -98,7 +100,8 @@ class Langevin(Descent):
         """Sample from ``state`` (..., q, d) on, one chain per query, among ``keys`` (..., n, d). Options as in ``retrieve``.
 
         Raises:
-            ValueError, TypeError: inputs that do not fit, an energy whose density cannot be normalised or sampled, a start of density 0.
+            ValueError, TypeError: inputs that do not fit, an energy whose density cannot be normalised (as far as ``tails.check_density`` can tell) or
+                sampled, a start of density 0.
         """
         landscape = Landscape(energy, state, keys, gated(presence, bias, causal, 0.0, state.device), backend)
         with full_precision(state):
@@ -115,7 +118,7 @@ class Langevin(Descent):
 
     def _walk(self, landscape: Landscape) -> tuple[_Place, Tensor, list[tuple[Tensor, Tensor]]]:
         """The last place, the share of accepted proposals, and the recorded states with their energies."""
-        _refuse(landscape, self.metropolis)
+        _refuse(landscape, self)
         device = landscape.start.device
         generator = None if self.seed is None else torch.Generator(device).manual_seed(self.seed)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.metropolis):
@@ -155,7 +158,7 @@ def _at(landscape: Landscape, state: Tensor) -> _Place:
     return _Place(state, landscape.energy(state), landscape.gradient(state))
 
 
-def _refuse(landscape: Landscape, metropolis: bool) -> None:
+def _refuse(landscape: Landscape, chains: Langevin) -> None:
     """Raise where ``exp(−E/T)`` is no density, or straight steps cannot sample it."""
     spec = landscape.spec
     if not isinstance(spec, ReadEnergy):
@@ -167,13 +170,10 @@ def _refuse(landscape: Landscape, metropolis: bool) -> None:
             "lambda x, keys: energy(normalize(x, dim=-1), keys) + 0.5 * x.square().sum(-1) "
             "and normalise the states: their directions have the density exp(−E/T)."
         )
-    if isinstance(spec.confinement, Hypercube) and not metropolis:
+    if not isinstance(spec.confinement, Hypercube):
+        check_density(spec, landscape.keys, chains.temperature, metropolis=chains.metropolis)
+    elif not chains.metropolis:
         raise ValueError("Without Metropolis correction nothing keeps a chain in the hypercube at the right density. Use metropolis=True.")
-    falls = spec.scaling.normalised(spec.separation) or (isinstance(spec.scaling, Log) and not spec.scaling.null_slot)
-    if isinstance(spec.confinement, Free) and not falls:
-        raise ValueError(
-            f"exp(−E/T) cannot be normalised: far from every pattern the energy {spec} stays finite, and chains wander off. Use Log() without an empty slot."
-        )
 
 
 def _startable(landscape: Landscape, energy: Tensor) -> None:

@@ -88,9 +88,7 @@ def bounded(energy: ReadEnergy, keys: Tensor, presence: Tensor | None = None) ->
 
     F growing faster than s² always wins. F ~ ½c s² wins when ``β c λ_max(ΞᵀΞ) > 1``, which the patterns decide.
     """
-    scaling = getattr(energy.scaling, "within", energy.scaling)  # the largest k of a sum grow like the sum
-    at_risk = isinstance(energy.similarity, Dot) and isinstance(scaling, Sum) and isinstance(energy.confinement, Quadratic)
-    if not at_risk or _traced():
+    if not at_risk(energy) or _traced():
         return
     order, coefficient = growth(energy)
     way_out = "Confine the state with Sphere() or Hypercube(), use Log() scaling, or take a single step."
@@ -102,6 +100,12 @@ def bounded(energy: ReadEnergy, keys: Tensor, presence: Tensor | None = None) ->
             f"This energy is unbounded below on these patterns: F(s) = {energy.separation} grows like ½·{coefficient:g}·s², and "
             f"β·{coefficient:g}·λ_max(ΞᵀΞ) = {stiffest:.3g} exceeds 1. {way_out} A smaller β also does."
         )
+
+
+def at_risk(energy: ReadEnergy) -> bool:
+    """Whether F and the patterns decide if there is a lowest energy, and ``bounded`` must look at them."""
+    scaling = getattr(energy.scaling, "within", energy.scaling)  # the largest k of a sum grow like the sum
+    return isinstance(energy.similarity, Dot) and isinstance(scaling, Sum) and isinstance(energy.confinement, Quadratic)
 
 
 def _stiffness(energy: ReadEnergy, keys: Tensor, presence: Tensor | None) -> float:

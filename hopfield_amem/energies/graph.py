@@ -99,8 +99,8 @@ class GraphMemory:
     ``rows`` and ``unrowed`` convert.
 
     ``FixedPoint`` takes majorise–minimise steps: at fixed weights p the energy is quadratic, and ``(I + λL) X = P ξ`` its minimum (conjugate gradients).
-    The energy never rises. A gradient step does not raise it up to ``largest_step``. Earlier work takes damped gradient steps
-    (graph-hopfield-networks 2026) or smooths the stored patterns beforehand (difflayers).
+    The energy never rises. A gradient step does not raise it up to ``largest_step``. Graph Hopfield networks (Rao, Wa & Athavale 2026, arXiv 2603.03464)
+    take damped gradient steps of it instead; the package difflayers smooths the stored patterns beforehand.
 
     Args:
         read: ``Dot`` with ``Quadratic`` or ``Euclidean`` with ``Free``, with weights that sum to one.

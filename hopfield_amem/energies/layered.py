@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import checks
 from .read import ReadEnergy
+from .spec import scaled
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,10 @@ class Layered:
         return patterns.split(self.sizes, -2)
 
     def __str__(self) -> str:
-        scale, over = ("", "") if self.beta == 1 else (f"{self.beta:g} ", f" / {self.beta:g}")
+        scale, over = scaled(self.beta)
         terms = " + ".join(f"n_{t} = {size}" for t, size in enumerate(self.sizes, 1))
         kinds = "; ".join(dict.fromkeys(str(energy).replace("E(x)", "E_t(x)") for energy in self.each))
-        return f"E(x) = −log Σ_t exp(−{scale}E_t(x)){over},  {kinds},  {terms}"
+        return f"E(x) = −log Σ_t exp(−{scale and f'{scale} '}E_t(x)){over},  {kinds},  {terms}"
 
 
 def nearest_neighbour(state: Tensor, patterns: Tensor) -> Tensor:

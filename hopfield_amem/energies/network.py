@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -99,10 +99,15 @@ class Network(Spec):
 
     def slope(self, states: States) -> dict[str, Tensor]:
         """``∂E/∂g = x + ∂E_synapses/∂g`` of every group, of the shape of its states; differentiable."""
-        return self.evaluate(self.checked(states)).slope
+        states = self.checked(states)
+        activations, slope = {name: group.lagrangian.activation(states[name]) for name, group in self.neurons.items()}, dict(states)
+        for connected, synapse in self.synapses.items():
+            for name, current in zip(connected, synapse.currents(*(activations[name] for name in connected)), strict=True):
+                slope[name] = slope[name] - current
+        return slope
 
     def evaluate(self, states: States) -> Evaluation:
-        """Energy and slope at once, of states that are known to fit: what a step takes."""
+        """Energy and slope at once, of states that are known to fit: what a step takes that must not raise E."""
         activations, slope, terms = {}, dict(states), []
         for name, group in self.neurons.items():
             activations[name], parts = group.lagrangian.legendre(states[name])
@@ -115,7 +120,7 @@ class Network(Spec):
         stacked = torch.stack(terms)
         return Evaluation(stacked.sum(0), stacked.detach().abs().sum(0), slope)
 
-    def check_stability(self, like: Tensor | None = None) -> Boundedness:
+    def check_stability(self, like: Tensor | None = None, *, clamped: Collection[str] = ()) -> Boundedness:
         """Whether the energy has a lowest value, so that a descent comes to rest, and how that is known.
 
         It has one by construction where synapses grow at most linearly with those activations that have no bound: the energy of neurons, convex in g, grows
@@ -125,8 +130,15 @@ class Network(Spec):
 
         Args:
             like: a tensor whose dtype and device rays take. None: those of a tensor that a synapse holds, else float64 on the CPU.
+            clamped: groups whose states are held. They are constants, whatever the energy does along them.
+
+        Raises:
+            ValueError: clamped groups that there are not.
         """
-        return boundedness(self, like)
+        held = frozenset([clamped] if isinstance(clamped, str) else clamped)
+        if not held <= set(self.neurons):
+            raise ValueError(f"Clamped are groups of the network, {', '.join(self.neurons)}; got {', '.join(sorted(map(str, held - set(self.neurons))))}.")
+        return boundedness(self, like, held)
 
     def checked(self, states: States) -> dict[str, Tensor]:
         """The states, leading dimensions broadcast. Raises ValueError or TypeError where they do not fit the neurons."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from .confinement import Hypercube
+from .binary.presets import dense, exponential, hopfield, polynomial
 from .memory import Memory
 from .read import ReadEnergy
 from .scalings.scaling import Log, Sum
@@ -74,30 +74,6 @@ def entmax(alpha: float = 1.5, beta: float = 1.0) -> ReadEnergy:
 def softmax1(beta: float = 1.0) -> ReadEnergy:
     """``½‖x‖² − log(1 + Σ exp(β x·ξ))/β``: softmax with an empty slot (Hu et al. 2024, OutEffHop, arXiv 2404.03828)."""
     return ReadEnergy(Dot(), Exp(), Log(null_slot=True), beta=beta)
-
-
-def dense(degree: int = 3, beta: float = 1.0) -> ReadEnergy:
-    """``−Σ max(β x·ξ, 0)ⁿ/(nβ)`` on the hypercube: dense associative memory (Krotov & Hopfield 2016, arXiv 1606.01164)."""
-    return ReadEnergy(Dot(), RectifiedPower(degree), Sum(), Hypercube(), beta)
-
-
-def hopfield(beta: float = 1.0) -> ReadEnergy:
-    """``−Σ ½β(x·ξ)²`` on the hypercube (Hopfield 1982, PNAS 79): for β = 1/d that of ``learning.hebbian`` couplings, but for a constant."""
-    return ReadEnergy(Dot(), Power(2), Sum(), Hypercube(), beta)
-
-
-def polynomial(degree: int = 4, beta: float = 1.0) -> ReadEnergy:
-    """``−Σ (β x·ξ)ⁿ/(nβ)`` on the hypercube, not rectified (Krotov & Hopfield 2016, arXiv 1606.01164; for even n a pattern and its negative are one)."""
-    return ReadEnergy(Dot(), Power(degree), Sum(), Hypercube(), beta)
-
-
-def exponential(beta: float = 1.0) -> ReadEnergy:
-    """``−log Σ exp(β x·ξ)/β`` on the hypercube: exponential memory (Demircigil et al. 2017, arXiv 1702.01929).
-
-    The paper's energy is ``−Σ exp(x·ξ)``; its logarithm has the same minima and the same ``sign(Σ p ξ)`` update, and
-    does not overflow.
-    """
-    return ReadEnergy(Dot(), Exp(), Log(), Hypercube(), beta)
 
 
 def linear_attention(beta: float = 1.0) -> ReadEnergy:

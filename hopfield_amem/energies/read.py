@@ -16,6 +16,7 @@ from .separations.elementwise import as_separation
 from .separations.separation import Separation
 from .similarities.functional import Custom
 from .similarities.similarity import Dot, Euclidean, Similarity
+from .spec import scaled
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -190,8 +191,7 @@ class ReadEnergy:
         return self.similarity, self.separation, self.scaling, self.confinement
 
     def __str__(self) -> str:
-        beta = f"{self.beta:g}" if isinstance(self.beta, (int, float)) else "β"
-        scale, over = ("", "") if beta == "1" else (beta, f" / {beta}")
+        scale, over = scaled(self.beta)
         value = self.scaling.formula(self.separation.formula, self.similarity.formula(scale))
         confinement = str(self.confinement)
         if confinement.startswith("["):  # a set, not a term

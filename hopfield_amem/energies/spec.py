@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Spec:
@@ -23,6 +24,18 @@ class Spec:
         return hash((type(self), *map(_hashable, _values(self))))
 
 
+def tensors(spec: object) -> Iterator[Tensor]:
+    """The tensors that a spec or module holds."""
+    if isinstance(spec, Tensor):
+        yield spec
+    elif isinstance(spec, nn.Module):
+        yield from spec.parameters()
+        yield from spec.buffers()
+    elif is_dataclass(spec) and not isinstance(spec, type):
+        for value in _values(spec):
+            yield from tensors(value)
+
+
 def _values(spec: object) -> list[Any]:
     return [getattr(spec, field.name) for field in fields(spec)] if is_dataclass(spec) else [id(spec)]
 
@@ -33,6 +46,12 @@ def _same(mine: object, its: object) -> bool:
 
 def _hashable(value: object) -> object:
     return tuple(value.items()) if isinstance(value, dict) else value
+
+
+def scaled(beta: float | Tensor) -> tuple[str, str]:
+    """How a formula prints β: what multiplies a score, and what divides Q; both are empty for 1."""
+    printed = f"{beta:g}" if isinstance(beta, (int, float)) else "β"
+    return ("", "") if printed == "1" else (printed, f" / {printed}")
 
 
 def shown(value: object) -> str:

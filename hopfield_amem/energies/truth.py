@@ -6,11 +6,21 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+from torch._C import _functorch  # type: ignore[attr-defined]
 
 
 def settled(condition: Tensor) -> bool:
     """Whether the condition holds everywhere; False where that cannot be read."""
     return _read(condition.all(), False)
+
+
+def finished(condition: Tensor) -> bool:
+    """Whether the condition holds everywhere, in every sample of a vmap: only for loops that then stop. False where that cannot be read."""
+    if torch.compiler.is_compiling():
+        return False
+    while _functorch.is_batchedtensor(condition) or _functorch.is_gradtrackingtensor(condition):
+        condition = _functorch.get_unwrapped(condition)
+    return settled(condition)
 
 
 def decided(condition: Tensor) -> bool | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..energies import ReadEnergy, checks
 from .cut import ELEMENTS
 from .gates import gated
+from .rows import fitting
 
 
 @torch.no_grad()
@@ -25,7 +26,7 @@ def nearest(
     slots = keys.shape[-2]
     lead = torch.broadcast_shapes(query.shape[:-2], keys.shape[:-2])
     scores = math.prod(lead) * query.shape[-2]
-    width = max(1, ELEMENTS // max(1, scores * (1 if energy.similarity.inner else query.shape[-1])))
+    width = fitting(scores * (1 if energy.similarity.inner else query.shape[-1]), ELEMENTS)
     best = query.new_full((*lead, query.shape[-2], 0), -math.inf)
     index = torch.zeros(best.shape, dtype=torch.long, device=query.device)
     origin = energy.similarity.origin(keys)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..energies import Dot, Euclidean, ReadEnergy
-from .cut import ELEMENTS
+from .rows import fitting
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +31,8 @@ class ProductCode:
 
     def encode(self, patterns: Tensor) -> Tensor:
         """The nearest centroid of every part, a few patterns at a time. (n, d) -> (parts, n)"""
-        few = max(1, 4 * ELEMENTS // self.codebooks[..., 0].numel())
-        found = [Euclidean()(self.split(rows), self.codebooks).argmax(-1).to(torch.uint8) for rows in patterns.split(few)]
+        few = patterns.split(fitting(self.codebooks[..., 0].numel()))
+        found = [Euclidean()(self.split(rows), self.codebooks).argmax(-1).to(torch.uint8) for rows in few]
         return torch.cat(found, -1)
 
     def split(self, rows: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class Quantised:
 
     def _few(self, state: Tensor) -> tuple[Tensor, ...]:
         """So many rows at a time that their scores fit the budget, (..., q, d) -> (few, d) each"""
-        return state.reshape(-1, state.shape[-1]).split(max(1, 4 * ELEMENTS // max(1, self.code.codes.shape[1])))
+        return state.reshape(-1, state.shape[-1]).split(fitting(self.code.codes.shape[1]))
 
 
 def serves(energy: ReadEnergy) -> bool:

@@ -1,4 +1,4 @@
-"""Steps that are no averages (medians, means of distributions), from the full rows of a few queries at a time.
+"""Full rows of a few queries at a time: how many fit the budget, and steps that are no averages (medians, means of distributions).
 
 Extra memory is that of a few rows, forward and backward: where gradients are wanted, rows are made again for them.
 """
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 Step = Callable[..., Tensor]
 
+BUDGET = 4 * ELEMENTS  # numbers of full rows that are alive at once
+
+
+def fitting(each: int, elements: int | None = None) -> int:
+    """How many rows of ``each`` numbers fit the budget, ``elements`` of them or ``BUDGET``; at least one."""
+    return max(1, (BUDGET if elements is None else elements) // max(1, each))
+
 
 def settled(memory: Bounded, state: Tensor) -> Tensor:
     """Where states settle, (..., q, d)"""
@@ -34,7 +41,7 @@ def settled(memory: Bounded, state: Tensor) -> Tensor:
     (states, keys, _, gate), (bias, beta) = layout.folded(), (None if t is None else layout.batched(t) for t in (bias, beta))
 
     def blocks(b: int) -> Iterator[Tensor]:
-        together = max(1, 4 * ELEMENTS // max(1, keys.shape[1] * keys.shape[2]))
+        together = fitting(keys.shape[1] * keys.shape[2])
         for i in range(0, max(1, states.shape[1]), together):
             rows = slice(i, i + together)
             seen = None if gate is None else gate[b, rows] if gate.shape[1] > 1 else gate[b]

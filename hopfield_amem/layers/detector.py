@@ -11,6 +11,7 @@ from torch import Tensor
 from ..energies import ReadEnergy, presets
 from ..energies.border import comparable, difference, resting, shares
 from ..kernels import Gates, engine
+from ..kernels.rows import fitting
 from .temperature import tempered
 
 SLOTS, SHARE = 3.0, 0.5  # the median training sample retrieves itself and about two others
@@ -75,7 +76,7 @@ class HopfieldDetector(BaseEstimator):
 
     def _scores(self, samples: Tensor, without_itself: bool = False) -> np.ndarray:
         """The scores; ``without_itself`` deletes sample i from the memory for sample i."""
-        rows = max(1, SCORES // len(self.patterns_))
+        rows = fitting(len(self.patterns_), SCORES)
         scores = [self._part(samples[i : i + rows], i if without_itself else None) for i in range(0, len(samples), rows)]
         return torch.cat(scores).numpy()
 

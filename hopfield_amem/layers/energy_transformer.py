@@ -131,7 +131,8 @@ class EnergyTransformerBlock(Associative):
             with torch.no_grad():
                 record = torch.stack([self._tokens(state, x) for state in path.record])
                 energies = torch.stack([self._energy(state, seen) for state in record])
-                velocity = self._velocity(record[-1], seen)
+                normed = self.norm(record[-1])
+                velocity = self._velocity(record[-1], normed, self._still(normed, seen), seen=seen)
                 speed = self._rows(velocity, seen).norm(dim=-1)
                 residual = speed / path.state.norm(dim=-1).clamp_min(torch.finfo(path.state.dtype).tiny)
         state = seen.rows(self._tokens(path.state, x).to(x.dtype), x)
@@ -143,8 +144,10 @@ class EnergyTransformerBlock(Associative):
 
         def step(rows: Tensor) -> Tensor:
             state = self._tokens(rows, start)
-            velocity = self._velocity(state, seen)
-            return self._rows(state + self._size(state, velocity, seen) * velocity, seen)
+            normed = self.norm(state)
+            still = self._still(normed, seen)
+            velocity = self._velocity(state, normed, still, seen=seen)
+            return self._rows(state + self._size(state, velocity, still, seen=seen) * velocity, seen)
 
         return descend(self._rows(start, seen), step, self.descent.steps, self.descent.tolerance, record)
 
@@ -159,9 +162,8 @@ class EnergyTransformerBlock(Associative):
         return rows.unflatten(-1, like.shape[-2:]) if rows.ndim < like.ndim else rows
 
     @torch.no_grad()
-    def _size(self, state: Tensor, velocity: Tensor, seen: Seen) -> Tensor:
+    def _size(self, state: Tensor, velocity: Tensor, still: Tensor | None, *, seen: Seen) -> Tensor:
         """The longest step of every sample (or token) that does not raise its energy, or 0. -> (..., 1 or n, 1)"""
-        still = self._still(self.norm(state), seen)
         before = self._energy(state, seen, still)
         whole = torch.full_like(before, self.descent.step_size)
         size = longest(lambda x: self._energy(x, seen, still) <= before, state, velocity, whole)
@@ -174,10 +176,8 @@ class EnergyTransformerBlock(Associative):
         tokens = seen.tokens(self.norm.energy(state)) + self._interaction(g, still, seen)
         return tokens.sum(-1) if seen.mutual else tokens
 
-    def _velocity(self, state: Tensor, seen: Seen) -> Tensor:
-        """``dx/dτ = −∂E/∂g``; of the norm's own term that is −x. (..., n, dim) -> (..., n, dim)"""
-        normed = self.norm(state)
-        still = self._still(normed, seen)
+    def _velocity(self, state: Tensor, normed: Tensor, still: Tensor | None, *, seen: Seen) -> Tensor:
+        """``dx/dτ = −∂E/∂g`` at g, the normed state; of the norm's own term that is −x. (..., n, dim) -> (..., n, dim)"""
         slope = torch.func.grad(lambda g: self._interaction(g, still, seen).sum())(normed)
         return seen.rows(-(state + slope), 0.0)
 

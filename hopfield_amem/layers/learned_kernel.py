@@ -121,11 +121,17 @@ def spread(kernel: nn.Module, patterns: Tensor, optimizer: torch.optim.Optimizer
         temperature: τ of the loss.
 
     Raises:
-        ValueError: a number of steps below 1, fewer than two patterns, two equal ones (no map could tell them apart), or a loss that is not finite.
+        ValueError: a number of steps below 1, fewer than two patterns, two equal ones (no map could tell them apart), a loss that is not finite, gradients
+            that are switched off, a kernel without parameters to learn.
     """
     checks.floating("patterns", patterns)
     if steps < 1 or patterns.ndim != 2 or len(patterns) < 2 or len(patterns.unique(dim=0)) < len(patterns):
         raise ValueError(f"spread takes at least one step on at least two different patterns (n, d), got steps={steps}, patterns {tuple(patterns.shape)}.")
+    if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in kernel.parameters()):
+        raise ValueError(
+            "spread learns by gradients, and here are none: call it outside of torch.no_grad() and torch.inference_mode(), with a kernel that has parameters "
+            "with requires_grad=True."
+        )
     optimizer = torch.optim.Adam(kernel.parameters(), lr=0.01) if optimizer is None else optimizer
     losses = []
     for _ in range(steps):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from ..descent.networks.descent import NetworkDynamics
 from ..descent.networks.terrain import Clamped
 from ..energies import Network, Neurons
 from ..energies.network import Names, States, names
+from ..energies.spec import tensors
 from ..energies.synapses.base import Synapse
 from .synapses import BiasSynapse, LinearSynapse
 
@@ -27,8 +29,8 @@ class HopfieldNetwork(nn.Module):
     Args:
         neurons: the groups by name. A module with a Lagrangian (``EnergyNorm``), or a module ``L(x)``, learns with the network.
         synapses: the names of connected groups, each tuple with a synapse of its own: ``BiasSynapse`` for one group, ``LinearSynapse`` for two. Or a mapping
-            from names to synapses: modules learn (``DenseSynapse``, ``AttentionSynapse``, ``ConvolutionSynapse``, your own), specs and functions are as
-            they are, None is the synapse above.
+            from names to synapses: modules learn (``DenseSynapse``, ``AttentionSynapse``, ``ConvolutionSynapse``, your own), and so do parameters that a spec
+            is given, ``Linear(nn.Parameter(W))``; functions are as they are, None is the synapse above.
         descent: how far, and how, the states go in a forward pass.
 
     Whether the energy is bounded below is asked by ``descended``, not by ``forward``, which trains: ``network.check_stability()`` says it any time.
@@ -58,6 +60,9 @@ class HopfieldNetwork(nn.Module):
             raise ValueError(f"Groups are connected twice among {[names(connected) for connected, _ in named]}. Add the synapses up in one function.")
         self.network, self.descent = Network(neurons, made), descent
         self.neurons = nn.ModuleDict({name: module for name, group in neurons.items() if (module := _module(group.lagrangian))})
+        loose = {f"neurons-{name}-{i}": tensor for name, group in neurons.items() for i, tensor in enumerate(_loose(group.lagrangian))}
+        loose |= {f"synapses-{'-'.join(connected)}-{i}": tensor for connected, synapse in made.items() for i, tensor in enumerate(_loose(synapse))}
+        self.given = nn.ParameterDict(loose)
         self.synapses = nn.ModuleDict({"-".join(connected): synapse for connected, synapse in made.items() if isinstance(synapse, nn.Module)})
 
     def reset_parameters(self) -> None:
@@ -96,6 +101,11 @@ def _made(connected: Names, synapse: Connection, neurons: Mapping[str, Neurons],
             "as a module."
         )
     return BiasSynapse(*shapes, **factory) if len(shapes) == 1 else LinearSynapse(*shapes, **factory)
+
+
+def _loose(part: object) -> list[nn.Parameter]:
+    """The parameters that a spec, not a module, was given."""
+    return [tensor for tensor in tensors(part) if isinstance(tensor, nn.Parameter)] if is_dataclass(part) and _module(part) is None else []
 
 
 def _module(lagrangian: object) -> nn.Module | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..descent import Descended, Descent, FixedPoint
 from ..descent.loop import Landscape
-from ..energies import Dot, Quadratic, ReadEnergy, Sum, checks
+from ..energies import ReadEnergy, checks
 from ..kernels import Gates, computation, full_precision
 from ..kernels.quantised import ProductCode, Quantised, serves
 
@@ -102,12 +102,12 @@ class QuantisedMemory(nn.Module):
         """Let queries (..., q, d) descend among the quantised patterns, with a certificate; its margin is between quantised patterns.
 
         Raises:
-            ValueError, TypeError: an empty memory, queries that do not fit, an energy that may have no bottom.
+            ValueError, TypeError: an empty memory, queries that do not fit, an energy that is unbounded below on these patterns.
         """
         self._asked(query)
         spec = self.spec
-        if isinstance(spec.scaling, Sum) and isinstance(spec.similarity, Dot) and isinstance(spec.confinement, Quadratic):
-            raise ValueError(f"{spec} may have no bottom, depending on the patterns. Confine it with Sphere() or Hypercube(), use Log(), or read values once.")
+        if checks.at_risk(spec):
+            checks.bounded(spec, self.code.decode())  # put together, for this alone: their largest eigenvalue decides
         landscape = _Quantised(Quantised(spec, self.code), query)
         with full_precision(query):
             return landscape.descended(descent.run(landscape), descent.tolerance)

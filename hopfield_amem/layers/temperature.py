@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy, checks
+from ..kernels.rows import fitting
 
 SCORES = 2**20  # at most about this many scores are looked at,
 QUERIES = 8, 128  # of at least and at most so many patterns
@@ -71,7 +72,7 @@ def _similarity(energy: ReadEnergy, patterns: Tensor) -> Tensor:
     few, many = QUERIES
     count = min(len(patterns), many, max(few, SCORES // len(patterns)))
     asking = patterns[torch.linspace(0, len(patterns) - 1, count, device=patterns.device).long()].double()
-    width = max(1, SCORES // (count * patterns.shape[-1]))
+    width = fitting(count * patterns.shape[-1], SCORES)
     return torch.cat([energy.similarity(asking, part.double()) for part in patterns.split(width)], -1)
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy
-from .laws import LAWS, Case
+from .case import Case
+from .laws import LAWS
 from .report import LawBroken, Report, checked
 from .scalars import SCALAR_LAWS, Scalar
 

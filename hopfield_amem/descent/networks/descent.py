@@ -29,7 +29,8 @@ class Rest:
         activations: g of every group, what its neurons say, (..., *shape).
         energy: E, (...), without gradient.
         steps: steps this sample took before it came to rest, (...). For ``NetworkFlow``, evaluations of the slope.
-        residual: ``‖∂E/∂g‖ / ‖x‖`` at the end, over the neurons that are not clamped, (...). It is relative: a state that fades to 0 never rests.
+        residual: ``‖∂E/∂g‖ / (‖x‖ + tolerance · √n)`` at the end, over the n neurons that are not clamped, (...). The second term lets states rest that
+            fade to 0.
         converged: residual ≤ tolerance, (...).
         trajectory: states after 0, 1, … steps by group, (steps + 1, ..., *shape), when recorded.
         energies: their energies, (steps + 1, ...), when recorded.
@@ -83,9 +84,9 @@ class NetworkDynamics:
         """
         if not isinstance(network, Network):
             raise TypeError(f"{type(self).__name__} descends a Network, got {type(network).__name__}. Other energies: GradientDescent, Flow.")
-        terrain = Terrain(network, states, clamped)
+        terrain = Terrain(network, states, clamped, self.tolerance)
         if not torch.compiler.is_compiling():
-            stability = network.check_stability(terrain.start)
+            stability = network.check_stability(terrain.start, clamped=terrain.held())
             if stability.stable is False:
                 raise ValueError(f"This network is {stability}")
         with full_precision(terrain.start):
@@ -94,7 +95,7 @@ class NetworkDynamics:
 
     def activations(self, network: Network, states: States, *, clamped: Clamped = ()) -> dict[str, Tensor]:
         """What the neurons say where the descent ends, without certificate, and without asking whether the energy is bounded below."""
-        terrain = Terrain(network, states, clamped)
+        terrain = Terrain(network, states, clamped, self.tolerance)
         with full_precision(terrain.start):
             return self._said(terrain, terrain.unpacked(self.run(terrain).state))
 
@@ -118,7 +119,7 @@ class NetworkDynamics:
 
 @dataclass(frozen=True)
 class NetworkDescent(NetworkDynamics):
-    """``x ← x − η/τ ∂E/∂g`` until ``‖∂E/∂g‖ ≤ tolerance · ‖x‖``, each sample on its own.
+    """``x ← x − η/τ ∂E/∂g`` until ``‖∂E/∂g‖ ≤ tolerance · (‖x‖ + tolerance · √n)``, each sample on its own.
 
     E never rises: the step of a sample is halved until its energy does not, and doubled again, up to η, while it does not need to be. Where rounding
     decides whether E rises (by 8 units in the last place of its terms at most), it must not speed up instead. Without gradients a
@@ -170,13 +171,14 @@ class NetworkDescent(NetworkDynamics):
 
     def _step(self, terrain: Terrain, state: Tensor, at: Point, size: Tensor, *, group: Tensor | None) -> tuple[Tensor, Point, Tensor]:
         """One step of all groups, or of one: the new state, what was found there, and the size of the next step."""
-        slope = at.slope if group is None else at.slope * group
+        slope, whole = at.slope if group is None else at.slope * group, None
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():  # the whole step mostly goes down: what is found at its end is kept
             moved = torch.addcmul(state, size.unsqueeze(-1), slope, value=-1)
             there = terrain.evaluate(moved)
-            if settled(below(there, at, group)):
+            whole = below(there, at, group)
+            if settled(whole):
                 return moved, there, (2 * size).clamp(max=self.step_size)
-        chosen = longest(lambda rows: below(terrain.evaluate(rows), at, group), state, -slope, size)
+        chosen = longest(lambda rows: below(terrain.evaluate(rows), at, group), state, -slope, size, whole=whole)
         moved = torch.addcmul(state, chosen.unsqueeze(-1), slope, value=-1)
         return moved, terrain.evaluate(moved), torch.where(chosen > 0, 2 * chosen, size * 0.5 ** (HALVINGS + 1)).clamp(max=self.step_size)
 

@@ -20,7 +20,7 @@ class NetworkFlow(Integration, NetworkDynamics):
         time: how long, > 0, in units of the time constants. The state of neurons decays like ``e^(−t/τ)`` to what their synapses ask for.
         method: any method of ``torchdiffeq.odeint``: "dopri5" (adaptive), "rk4", "euler", …
         options: keyword arguments of ``odeint`` (rtol, atol, options, …), and ``points=k``, which records the states at k equally spaced times.
-        tolerance: ``‖∂E/∂g‖ / ‖x‖`` below which a sample counts as converged.
+        tolerance: ``‖∂E/∂g‖ / (‖x‖ + tolerance · √n)`` below which a sample counts as converged.
 
     The exact flow never raises E, and an adaptive method does not within its tolerances; ``NetworkDescent`` never does. Adaptive methods share their
     step sizes over the samples, chosen for the worst one. Gradients go through every step: there is no adjoint here.
@@ -39,7 +39,7 @@ class NetworkFlow(Integration, NetworkDynamics):
         path = path if terrain.free is None else torch.where(terrain.free, path, terrain.start)  # interpolation rounds what does not move, too
         final = path[-1]
         with torch.no_grad():
-            residual = terrain.residual(final, terrain.evaluate(final).slope)
+            residual = terrain.residual(final, terrain.slope(final))
         steps = torch.full(final.shape[:-1], field.evaluations, device=final.device)
         return Trail(final, steps, residual, list(path.detach()) if points else [])
 
@@ -53,4 +53,4 @@ class _Field(nn.Module):
 
     def forward(self, time: Tensor, state: Tensor) -> Tensor:
         self.evaluations += 1
-        return -self.terrain.evaluate(state).slope
+        return -self.terrain.slope(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ...energies import Network, checks
 from ...energies.network import States
-from ...energies.truth import settled
+from ...energies.truth import decided, settled
 
 Clamped = str | Iterable[str] | Mapping[str, Tensor | bool]
 ROUNDING = 8  # units in the last place by which an energy may be off, relative to the sizes of its terms
@@ -34,10 +35,10 @@ def below(there: Point, before: Point, group: Tensor | None) -> Tensor:
 
 
 class Terrain:
-    """A network, where its descent starts, and what may move."""
+    """A network, where its descent starts, what may move, and how near to rest it is to come."""
 
-    def __init__(self, network: Network, states: States, clamped: Clamped):
-        self.network, self.neurons = network, network.neurons
+    def __init__(self, network: Network, states: States, clamped: Clamped, tolerance: float):
+        self.network, self.neurons, self.tolerance = network, network.neurons, tolerance
         states = network.checked(_completed(network, states))
         given = next(iter(states.values()))
         self.dtype, wide = given.dtype, torch.promote_types(given.dtype, torch.float32)
@@ -55,17 +56,20 @@ class Terrain:
     def evaluate(self, rows: Tensor) -> Point:
         """Energy and slope at once; only the slope is differentiable."""
         found = self.network.evaluate(self.unpacked(rows))
-        slope = self._packed(found.slope)
-        slope = slope if self.rate is None else slope * self.rate
         rounding = ROUNDING * torch.finfo(rows.dtype).eps * found.size
-        return Point(found.energy.detach(), rounding, slope if self.free is None else torch.where(self.free, slope, 0.0))
+        return Point(found.energy.detach(), rounding, self._steepest(found.slope))
+
+    def slope(self, rows: Tensor) -> Tensor:
+        """``∂E/∂g`` over the time constants alone, 0 where clamped. (..., n) -> (..., n)"""
+        return self._steepest(self.network.slope(self.unpacked(rows)))
 
     def residual(self, rows: Tensor, slope: Tensor) -> Tensor:
-        """``‖∂E/∂g‖ / ‖x‖`` of every sample, of what may move. (..., n) -> (...)"""
+        """``‖∂E/∂g‖ / (‖x‖ + tolerance · √n)`` of every sample, n all neurons, over what may move. (..., n) -> (...)"""
         with torch.no_grad():
             slope = slope if self.rate is None else slope / self.rate
             rows = rows if self.free is None else torch.where(self.free, rows, 0.0)
-            return slope.norm(dim=-1) / rows.norm(dim=-1).clamp_min(torch.finfo(rows.dtype).tiny)
+            size = rows.norm(dim=-1) + self.tolerance * math.sqrt(rows.shape[-1])
+            return slope.norm(dim=-1) / size.clamp_min(torch.finfo(rows.dtype).tiny)
 
     def unpacked(self, rows: Tensor) -> dict[str, Tensor]:
         """States of every group, as views. (..., n) -> (..., *shape)"""
@@ -76,11 +80,22 @@ class Terrain:
         """For every group what is 1 at its neurons and 0 elsewhere, (n,)."""
         return [self._per_group([float(name == one) for name in self.neurons]) for one in self.neurons]
 
+    def held(self) -> list[str]:
+        """The groups of which nothing may move, in any sample."""
+        if self.free is None:
+            return []
+        return [name for name, free in zip(self.neurons, self.free.split(self.sizes, -1), strict=True) if settled(~free)]
+
     def refuse_infinite(self, states: dict[str, Tensor]) -> None:
         """Raise ValueError when a descent has left the range of its numbers."""
         _refuse_infinite(
             states, "left the range of its numbers during the descent. Take smaller steps, or bound the energy (check_stability says whether it is)."
         )
+
+    def _steepest(self, slope: Mapping[str, Tensor]) -> Tensor:
+        rows = self._packed(slope)
+        rows = rows if self.rate is None else rows * self.rate
+        return rows if self.free is None else torch.where(self.free, rows, 0.0)
 
     def _packed(self, states: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([states[name].flatten(-len(group.shape)) for name, group in self.neurons.items()], -1)
@@ -107,7 +122,7 @@ class Terrain:
             mask = mask.expand(*lead, *group.shape)
         except RuntimeError:
             raise ValueError(f"The mask of {name!r} must broadcast to its states {(*lead, *group.shape)}, got {tuple(mask.shape)}.") from None
-        whole = group.lagrangian.separable or checks.readable((mask == mask[..., :1]).all(), True)
+        whole = group.lagrangian.separable or decided((mask == mask[..., :1]).all()) is not False
         if not whole:
             raise ValueError(
                 f"The neurons of {name!r} share what they say, {group.lagrangian}: with a part of a row clamped, dx/dt = −∂E/∂g need not lower E. "

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...energies import Bidirectional, Couplings, Dot, Hypercube, Log, ReadEnergy, Sum
 from ...energies.binary.couplings import are_spins, spins
 from ...energies.scalings.scaling import is_exponential
+from ...kernels.rows import fitting
 from ..certificate import Descended
 from ..loop import Descent, Energy, Landscape, Path
 from .flips import ComparedFlips, CoupledFlips, Flips
@@ -80,7 +81,7 @@ class SpinDescent(Descent):
     def run(self, landscape: Landscape) -> Path:
         shape = spins("state", landscape.start).shape
         held, made, orders = self._held(landscape.start).reshape(-1, shape[-1]), flips_of(landscape), Orders(shape[-1], self.generator)
-        at_once = max(1, SCORES // max(landscape.keys.shape[-2], shape[-1]))
+        at_once = fitting(max(landscape.keys.shape[-2], shape[-1]), SCORES)
         blocks = [slice(first, first + at_once) for first in range(0, max(1, len(held)), at_once)]
         state, taken, residual, record, period = joined([Walk(self, made(rows), held[rows]).to_the_end(orders) for rows in blocks])
         period = None if period is None else period.reshape(shape[:-1])

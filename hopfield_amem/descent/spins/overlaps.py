@@ -13,6 +13,7 @@ from ...energies import ReadEnergy
 from ...energies.scalings.scaling import Log, has_null_slot
 from .flips import Flips, at, rounded
 
+HOTTEST = 1e-3  # β from which on float32 tells apart what two patterns pull against each other
 WARM = 30.0  # β up to which float32 holds every weight that e^(2β) could lift
 COLDEST = 300.0  # the same for float64
 
@@ -101,23 +102,29 @@ class OverlapFlips(Flips):
 
 
 class SoftmaxFlips(OverlapFlips):
-    """``−log Σ exp(β s_μ)/β``: the weights that agree with spin i fall by ``e^(−2β)``, those that disagree rise by ``e^(2β)``.
+    """``−log Σ exp(β s_μ)/β``: the weights that agree with spin i, A in all, fall by ``e^(−2β)``; those that disagree, D in all, rise by ``e^(2β)``.
 
-    Both shares are summed on their own, not as a difference, so that the smallest disagreement counts at any β.
+    The sum grows by ``2 sinh β (e^β D − e^(−β) A)``, so that one difference decides. It is 0 at a tie and nowhere else, whatever β is: as β → 0 it becomes
+    ``D − A``, how many patterns outvote the others. Both shares are summed on their own, so that the smallest disagreement counts at any β, and the logarithm
+    is taken of the growth, not of the sum, so that the smallest growth does. What is within 16 roundings of the shares is a tie.
     """
 
     def _watch(self) -> None:
-        self._dtype = torch.float64 if self._beta > WARM else self._scores.dtype
+        self._dtype = self._scores.dtype if HOTTEST <= self._beta <= WARM else torch.float64
         self._weights = torch.empty_like(self._scores, dtype=self._dtype)
         self._idle = self._weights.new_zeros(len(self._scores), 1)  # weight of the empty slot
+        largest = None if self._bias is None or not len(self._bias) else self._bias.to(self._dtype).amax()
+        self._level = 0.0 if largest is None else largest.clamp_min(torch.finfo(self._dtype).min)  # of the biases, where any slot has a finite one
         self._refresh(torch.arange(len(self._scores), device=self._scores.device))
 
     def _refresh(self, rows):
-        logit = self._beta * at(self._scores, rows).to(self._dtype)
-        logit = logit if self._bias is None else logit + self._bias
-        presence, empty = self._present(rows), has_null_slot(self._energy.scaling)
+        scores, empty = at(self._scores, rows).to(self._dtype), has_null_slot(self._energy.scaling)
+        highest = scores.amax(-1, keepdim=True) if scores.shape[-1] else scores.sum(-1, keepdim=True)
+        logit = self._beta * (scores - highest)  # overlaps are whole numbers: their differences do not round
+        logit = logit if self._bias is None else logit + (self._bias.to(self._dtype) - self._level)
+        presence = self._present(rows)
         logit = logit if presence is None else logit + presence.to(self._dtype).log()
-        weights = torch.softmax(torch.cat([logit, torch.zeros_like(logit[:, :1])], -1) if empty else logit, -1)
+        weights = torch.softmax(torch.cat([logit, -self._beta * highest - self._level], -1) if empty else logit, -1)
         weights = weights if presence is None else weights.nan_to_num(0.0)  # no slot is there
         self._weights.index_copy_(0, rows, weights[:, : logit.shape[1]])
         if empty:
@@ -131,7 +138,12 @@ class SoftmaxFlips(OverlapFlips):
         up, down = (at(self._weights, rows) @ prepared.mT).chunk(2, -1)
         lies_up = self.state[rows.unsqueeze(-1), spins] > 0
         agree, disagree = torch.where(lies_up, up, down), torch.where(lies_up, down, up)
-        growth = torch.logaddexp(agree.log() - 2 * self._beta, disagree.log() + 2 * self._beta)
-        growth = torch.logaddexp(growth, self._idle[rows].log()) if has_null_slot(self._energy.scaling) else growth
-        growth = torch.where(growth == -math.inf, 0.0, growth)  # no slot is there
-        return (-rounded(growth, 16 * torch.finfo(self._dtype).eps * (1 + 2 * self._beta)) / self._beta).to(self.state.dtype)
+        rising, falling = math.exp(self._beta) * disagree, math.exp(-self._beta) * agree
+        excess = rounded(rising - falling, 16 * torch.finfo(self._dtype).eps * (1 + 2 * self._beta) * (rising + falling))
+        idle = self._idle[rows]
+        total = agree + disagree + idle
+        total = torch.where(total == 0, 1.0, total)  # no slot is there
+        growth = 2 * math.sinh(self._beta) * excess / total
+        flipped = (math.exp(self._beta) * rising + math.exp(-self._beta) * falling + idle) / total
+        logarithm = torch.where(growth > -0.5, growth.log1p(), flipped.log())  # a sum that nearly vanishes is not 1 less almost 1
+        return (-logarithm / self._beta).to(self.state.dtype)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..truth import readable
+from ..truth import decided
 
 ROWS = 256
 
@@ -42,7 +42,7 @@ class Couplings:
             came = f"{self.bias.dtype} of shape {tuple(self.bias.shape)}" if isinstance(self.bias, Tensor) else type(self.bias).__name__
             raise ValueError(f"The bias must be one {self.weights.dtype} per spin, shape ({rows},), got {came}.")
         for name, tensor in (("weights", self.weights), ("bias", self.bias)):
-            if tensor is not None and not readable(tensor.isfinite().all(), True):
+            if tensor is not None and decided(tensor.isfinite().all()) is False:
                 raise ValueError(f"The {name} of Couplings hold NaN or Inf.")
 
     @cached_property
@@ -97,7 +97,7 @@ class Bidirectional:
 
     def __post_init__(self):
         checks.floating("weights", self.weights)
-        if self.weights.ndim != 2 or not readable(self.weights.isfinite().all(), True):
+        if self.weights.ndim != 2 or decided(self.weights.isfinite().all()) is False:
             raise ValueError(f"Bidirectional needs a finite matrix (d, p) of weights, got shape {tuple(self.weights.shape)}.")
 
     def __call__(self, state: Tensor, memories: Tensor | None = None) -> Tensor:
@@ -125,9 +125,10 @@ class Bidirectional:
 
 
 def spins(name: str, tensor: Tensor) -> Tensor:
-    """The tensor (..., count, width) itself. Raises TypeError or ValueError unless it is floating-point and every entry is −1 or 1."""
+    """The tensor (..., count, width) itself. Raises TypeError or ValueError unless it is floating-point and every entry is −1 or 1, which is looked at on
+    every device (a GPU synchronises), but not while a compiler traces."""
     checks.floating(name, tensor)
-    if not readable(are_spins(tensor), True):
+    if decided(are_spins(tensor)) is False:  # on any device: a wrong answer would cost more than a synchronisation
         wrong = tensor[tensor.abs() != 1][0].item()
         raise ValueError(f"{name} must consist of −1 and 1, but hold {wrong:g}. Binarise them, for example torch.where(x > threshold, 1.0, -1.0).")
     return tensor

@@ -49,7 +49,10 @@ def storkey(patterns: Tensor, *, onto: Couplings | None = None) -> Couplings:
 
     Args:
         patterns: ±1, (n, d), learned in this order.
-        onto: couplings that have learned other patterns before.
+        onto: symmetric couplings that have learned other patterns before.
+
+    Raises:
+        ValueError: couplings of another width, with a bias, or asymmetric ones, whose energy the rule would not keep.
     """
     patterns = _checked(patterns)
     width = patterns.shape[1]
@@ -61,10 +64,12 @@ def storkey(patterns: Tensor, *, onto: Couplings | None = None) -> Couplings:
 
 
 def delta(patterns: Tensor, *, margin: float = 1.0, sweeps: int = 1000) -> Couplings:
-    """Error-driven learning until every spin of every pattern is stable, ``ξᵢ h_i ≥ margin`` (Widrow & Hoff 1960; Diederich & Opper 1987); zero diagonal.
+    """Learning from errors until every spin of every pattern is stable, ``ξᵢ h_i ≥ margin``: the perceptron's rule (Rosenblatt 1958) among symmetric
+    couplings (Gardner 1988; Diederich & Opper 1987); zero diagonal.
 
-    Every sweep adds ``ξᵢ ξⱼ/d`` to W_ij and to W_ji for every pattern and every spin i that is not stable yet: the perceptron's rule among symmetric
-    couplings (Gardner 1988), which ends after finitely many sweeps wherever symmetric couplings exist that hold the patterns.
+    Every sweep adds ``ξᵢ ξⱼ/d`` to W_ij and to W_ji for every pattern and every spin i that is not stable yet, however far it is from its margin (the rule
+    of Widrow & Hoff would add in proportion to that). It ends after finitely many sweeps wherever symmetric couplings exist that hold the patterns with a
+    positive margin.
 
     Args:
         patterns: ±1, (n, d).
@@ -146,6 +151,8 @@ def _earlier(couplings: Couplings, patterns: Tensor) -> Tensor:
             f"Patterns of width {patterns.shape[1]} are learned onto couplings of as many spins, without a bias; got {len(couplings.weights)} spins"
             f"{'' if couplings.bias is None else ' and a bias'}."
         )
+    if not couplings.symmetric:
+        raise ValueError("Storkey's rule keeps couplings symmetric, these are asymmetric: learn onto Couplings((W + W.mT) / 2), or begin without any.")
     return couplings.weights.to(patterns.dtype)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import checks
 from ..separations.separation import require
+from ..truth import decided
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,8 @@ class Basis:
         """
         checks.floating("samples", samples)
         require(0 < ridge < math.inf, f"The ridge λ must be positive and finite, got {ridge!r}.")
-        times = middles(samples.shape[-2]).to(samples.device) if times is None else times.double()
+        times = middles(samples.shape[-2]).to(samples.device) if times is None else moments(times)
         require(times.shape == samples.shape[-2:-1], f"Every sample needs one time: samples {tuple(samples.shape)}, times {tuple(times.shape)}.")
-        require(bool(((times >= 0) & (times <= 1)).all()), "Times lie in [0, 1]: 0 is the beginning of the sequence, 1 its end.")
         penalty = math.sqrt(ridge) * torch.eye(self.count, dtype=torch.float64, device=samples.device)
         rows, triangle = torch.linalg.qr(torch.cat([self(times), penalty]))
         seen = rows[: len(times)].mT @ samples.double()
@@ -101,3 +101,14 @@ class Legendre(Basis):
 def middles(count: int) -> Tensor:
     """The middles of so many equal intervals of [0, 1], (count,) in float64."""
     return (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
+def moments(times: Tensor) -> Tensor:
+    """Times in float64, or TypeError or ValueError unless they are a tensor (n,) of numbers in [0, 1], beyond which no basis follows a sequence."""
+    if not isinstance(times, Tensor) or times.is_complex() or times.dtype == torch.bool:
+        came = times.dtype if isinstance(times, Tensor) else type(times).__name__
+        raise TypeError(f"Times are a tensor (n,) of numbers in [0, 1], got {came}. Convert them with torch.as_tensor(times).")
+    require(times.ndim == 1, f"Times are one number per pattern, (n,), got {tuple(times.shape)}.")
+    inside = decided(((times >= 0) & (times <= 1)).all())
+    require(inside is not False, "Times lie in [0, 1]: 0 is the beginning of the sequence, 1 its end. A curve interpolates between; beyond it would guess.")
+    return times.double()

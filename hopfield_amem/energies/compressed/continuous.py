@@ -12,7 +12,7 @@ from ..read import ReadEnergy
 from ..scalings.scaling import Log, Sum
 from ..scalings.simplex import Level, Simplex
 from ..separations.separation import require
-from .basis import Basis
+from .basis import Basis, moments
 from .quadrature import GaussLegendre, Quadrature
 
 
@@ -69,8 +69,12 @@ class Continuous:
         return self.masses.to(like.device, torch.promote_types(like.dtype, torch.float32))
 
     def curve(self, coefficients: Tensor, time: Tensor) -> Tensor:
-        """``ξ(t)`` at times in [0, 1]. (..., L, d), (n,) -> (..., n, d)"""
-        return self._along(self.basis(time.double()), coefficients)
+        """``ξ(t)`` at times in [0, 1]. (..., L, d), (n,) -> (..., n, d)
+
+        Raises:
+            ValueError, TypeError: times that are no tensor (n,) or lie outside [0, 1], coefficients that do not fit.
+        """
+        return self._along(self.basis(moments(time)), coefficients)
 
     def _along(self, shapes: Tensor, coefficients: Tensor) -> Tensor:
         checks.floating("coefficients", coefficients)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..scalings.scaling import Scaling, Sum, is_exponential
+from ..scalings.scaling import Scaling, Sum, homogeneity, is_exponential
 from ..scalings.simplex import Simplex
 from ..separations import derivative
 from ..separations.elementwise import as_separation
 from ..separations.separation import Separation
-from ..spec import Spec
+from ..spec import Spec, scaled, tensors
 from . import convexity
 from .rows import number, per_row, positive, rows
 
@@ -87,6 +87,11 @@ class Factored(Lagrangian):
         return self.scaling.weights(self.separation, self._scaled(x), None)
 
     def legendre(self, x):
+        degree = homogeneity(self.scaling, self.separation)
+        if degree is not None:  # x·g = n L (Euler)
+            activation = self.activation(x)
+            along = (x * activation).sum(-1)
+            return activation, (along, -along / degree)
         value, activation = self.scaling.value_and_weights(self.separation, self._scaled(x), None)
         return activation, ((x * activation).sum(-1), -value / number(self.beta, x))
 
@@ -108,9 +113,8 @@ class Factored(Lagrangian):
         positive(self.beta, "beta")
 
     def __str__(self) -> str:
-        beta = f"{self.beta:g}" if isinstance(self.beta, (int, float)) else "β"
-        scale, over = ("", "") if beta == "1" else (beta + " ", f" / {beta}")
-        formula = self.scaling.formula(self.separation.formula, f"{scale}x_μ")
+        scale, over = scaled(self.beta)
+        formula = self.scaling.formula(self.separation.formula, f"{scale} x_μ".lstrip())
         return f"L(x) = {formula}{over}"
 
 
@@ -126,7 +130,8 @@ class Written(Lagrangian):
     def check(self, shape):
         width = shape[-1]
         name = getattr(self.function, "__name__", type(self.function).__name__)
-        probe = convexity.probes(width)
+        held = next(tensors(self.function), None)
+        probe = convexity.probes(width).to(held.device if held is not None else "cpu")
         try:
             value = self(probe)
         except RuntimeError:  # a function that holds tensors of single precision

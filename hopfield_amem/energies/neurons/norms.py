@@ -22,6 +22,7 @@ class Normalisation(Lagrangian):
 
     Raises:
         ValueError: a gain that is not positive, ε ≤ 0, a bias that does not fit the neurons.
+        TypeError: a bias that is no tensor.
     """
 
     gain: float | Tensor = 1.0
@@ -33,6 +34,8 @@ class Normalisation(Lagrangian):
     def __post_init__(self):
         if not self.eps > 0:
             raise ValueError(f"A normalisation needs eps > 0, got {self.eps!r}: without it, it has no slope where its spread vanishes.")
+        if self.bias is not None and not isinstance(self.bias, Tensor):
+            raise TypeError(f"The bias of a normalisation is a tensor with one entry per neuron, or None, got {self.bias!r}.")
         if not isinstance(self.gain, Tensor):
             positive(self.gain, "gain")
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..separations.separation import Exp, Power, RectifiedPower, Separation, Tsallis
+from ..truth import settled
 
 
 class Scaling:
@@ -85,9 +86,9 @@ class Sum(Scaling):
         return True
 
     def value_and_weights(self, separation, score, presence=None):
-        weights = self.weights(separation, score, presence)
-        if isinstance(separation, (Power, RectifiedPower)):  # s F′ = n F (Euler)
-            return (kept(score, presence, 0.0) * weights).sum(-1) / separation.degree, weights
+        weights, degree = self.weights(separation, score, presence), homogeneity(self, separation)
+        if degree is not None:  # s F′ = n F (Euler)
+            return (kept(score, presence, 0.0) * weights).sum(-1) / degree, weights
         return self.value(separation, score, presence), weights
 
     def formula(self, term, score):
@@ -159,6 +160,11 @@ class Log(Scaling):
         return f"log(1 + Σ_μ {term(score)})" if self.null_slot else f"log Σ_μ {term(score)}"
 
 
+def homogeneity(scaling: Scaling, separation: Separation) -> float | None:
+    """The degree n of ``Σ F(cs) = cⁿ Σ F(s)`` for c > 0; None where there is none."""
+    return separation.degree if type(scaling) is Sum and isinstance(separation, (Power, RectifiedPower)) else None
+
+
 def is_exponential(separation: Separation) -> bool:
     """Whether F is eˢ, whose weights only depend on score differences and are computed relative to the largest score."""
     return isinstance(separation, Exp) or (isinstance(separation, Tsallis) and separation.alpha == 1)
@@ -171,6 +177,9 @@ def _softmax(score: Tensor, presence: Tensor | None) -> tuple[Tensor, Tensor]:
         weights = held.softmax(-1)
         return held.amax(-1) - weights.amax(-1).log(), weights
     alive = has_slot(score, presence)
+    if settled(alive):  # weights of slots that are not there are exactly 0
+        weights = held.softmax(-1)
+        return held.amax(-1) - weights.amax(-1).log(), weights
     weights = torch.where(alive.unsqueeze(-1), held, 0.0).softmax(-1)
     value = torch.where(alive, held.amax(-1) - weights.amax(-1).log(), -math.inf)
     return value, torch.where(presence, weights, 0.0)

@@ -105,13 +105,14 @@ class SequentialSubsets(Scaling):
         return self.transition != 0
 
     def value(self, separation, score, presence=None):
-        *_, last = self._before(*_seen(score, presence))
-        total = (last + self._goal(score, presence)).flatten(-2).logsumexp(-1)
-        return torch.where(has_slot(score, presence), total, -math.inf)
+        seen, there = _seen(score, presence)
+        *_, last = self._before(seen, there)
+        total = (last + self._goal(seen, there)).flatten(-2).logsumexp(-1)
+        return torch.where(has_slot(score, presence), total, -math.inf).to(score.dtype)
 
     def weights(self, separation, score, presence=None):
         seen, there = _seen(score, presence)
-        before, after, marginals = self._before(seen, there), self._goal(score, presence), [score[..., :0]]
+        before, after, marginals = self._before(seen, there), self._goal(seen, there), [seen[..., :0]]
         total = (before[-1] + after).flatten(-2).logsumexp(-1)
         for slot in reversed(range(score.shape[-1])):
             into = seen[..., slot, None, None] + self._bonus(seen) + pad(after[..., 1:, 1:], (0, 0, 0, 1), value=_NEVER)
@@ -119,7 +120,7 @@ class SequentialSubsets(Scaling):
             marginals.append(torch.where(there[..., slot], share, 0.0).unsqueeze(-1))
             onward = torch.stack([after[..., :1].expand(into.shape), into], -1).logsumexp(-1)
             after = torch.where(there[..., slot, None, None], onward, after)
-        return torch.cat(marginals[::-1], -1)
+        return torch.cat(marginals[::-1], -1).to(score.dtype)
 
     def _before(self, score: Tensor, there: Tensor) -> list[Tensor]:
         """Log-weights of the slots before each one, and of all, by count and by whether the last slot is in: (..., q, k + 1, 2)"""
@@ -133,9 +134,9 @@ class SequentialSubsets(Scaling):
             levels.append(torch.where(there[..., slot, None, None], after, before))
         return levels
 
-    def _goal(self, score: Tensor, presence: Tensor | None) -> Tensor:
+    def _goal(self, score: Tensor, there: Tensor) -> Tensor:
         """0 at the count to end with, k or all slots where there are fewer: (..., q, k + 1, 2)"""
-        held = _seen(score, presence)[1].sum(-1).clamp_max(self.total)
+        held = there.sum(-1).clamp_max(self.total)
         count = torch.arange(self.total + 1, device=score.device)
         return torch.where(count == held.unsqueeze(-1), 0.0, _NEVER).to(score.dtype).unsqueeze(-1).expand(*held.shape, -1, 2)
 
@@ -162,7 +163,8 @@ class SequentialSubsets(Scaling):
 
 
 def _seen(score: Tensor, presence: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The scores of slots whose presence a multiplies ``eˢ``, and which of them are there."""
+    """The scores of slots whose presence a multiplies ``eˢ``, at least in float32 (half types hold no ``_NEVER``), and which of them are there."""
+    score = score.to(torch.promote_types(score.dtype, torch.float32))
     if presence is None:
         return score, torch.ones_like(score, dtype=torch.bool)
     there = (presence > 0).expand(score.shape)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..separations.separation import Separation, Tsallis
-from ..truth import settled
+from ..truth import finished, settled
 from .scaling import kept
 
 Total = float | Tensor  # k, the sum of the weights: one number, or one per row (..., q)
+Sums = Callable[[Tensor], tuple[Tensor, Tensor]]  # Σ a F′(s − τ) and Σ a F″(s − τ) of every row at a τ
 
 
 def threshold(separation: Separation, score: Tensor, presence: Tensor | None, *, total: Total = 1.0) -> Tensor:
@@ -113,25 +115,31 @@ def bracket(separation: Separation, score: Tensor, present: Tensor | None, *, to
     top = _finite(kept(score, present, -math.inf).amax(-1))
     if isinstance(separation, Tsallis):
         return _finite(anchor(separation, score, present, total).amax(-1)), top + separation.reach
-    down, up = (_doubled(separation, score, present, top, direction=direction, total=total) for direction in (-1.0, 1.0))
-    return down, up
+    empty = torch.zeros_like(top, dtype=torch.bool) if present is None else (present <= 0).all(-1)
+    sums = _sums(separation, score, present)
+    return doubled(sums, empty, top, direction=-1.0, total=total), doubled(sums, empty, top, direction=1.0, total=total)
 
 
 def newton(separation: Separation, score: Tensor, present: Tensor | None, low: Tensor, high: Tensor, *, total: Total = 1.0) -> Tensor:
-    """Root of ``Σ a F′(s − τ) = k`` between the bounds, to rounding, by Newton's method safeguarded by bisection.
+    """Root of ``Σ a F′(s − τ) = k`` between the bounds, for scores that lie in one place."""
+    return root(separation, _sums(separation, score, present), low, high, total=total)
+
+
+def root(separation: Separation, sums: Sums, low: Tensor, high: Tensor, *, total: Total = 1.0) -> Tensor:
+    """Root of ``Σ a F′(s − τ) = k`` between the bounds, to rounding, by Newton's method safeguarded by bisection. ``sums`` says what the slots
+    sum to at a τ, ``Σ a F′`` and ``Σ a F″``, wherever they lie.
 
     For the q-exponential Newton solves ``(Σ a F′/k)^(α−1) = 1`` instead: that power is a norm of an affine function of τ,
     nearly linear, so that rows with thousands of slots in their support take a few steps, too. A slope that saturates is not
     convex: there a step that is no half of the one before gives way to bisection as well.
     """
-    eps = torch.finfo(score.dtype).eps
+    eps = torch.finfo(low.dtype).eps
     power = min(1.0, separation.alpha - 1) if isinstance(separation, Tsallis) and separation.alpha > 1 else 1.0
     saturates = separation.saturation < math.inf
     tau = high if saturates and separation.reach < math.inf else low
     before = torch.full_like(low, math.inf) if saturates else low
     for _ in range(40 if torch.compiler.is_compiling() else 100):
-        mass = _mass(separation.slope, score, present, tau)
-        bend = _mass(separation.curvature, score, present, tau)
+        mass, bend = sums(tau)
         mass, bend = (mass, bend) if one(total) else (mass / total, bend / total)
         low, high = torch.where(mass >= 1, tau, low), torch.where(mass <= 1, tau, high)
         excess = mass - 1 if power == 1 else -mass * torch.expm1(-power * mass.log()) / power
@@ -145,28 +153,32 @@ def newton(separation: Separation, score: Tensor, present: Tensor | None, low: T
         scale = eps * tau.abs().clamp_min(1.0)
         done = ((mass - 1).abs() <= 2 * eps) | (high - low <= scale) | ((bend > 0) & (step.abs() <= 0.5 * scale))
         tau = torch.where(done, tau, guess)
-        if settled(done):
+        if finished(done):
             break
     return tau
 
 
-def _mass(function, score: Tensor, present: Tensor | None, tau: Tensor) -> Tensor:
-    term = function(score - tau.unsqueeze(-1))
-    return term.sum(-1) if present is None else torch.where(present > 0, present * term, 0.0).sum(-1)
-
-
-def _doubled(separation: Separation, score: Tensor, present: Tensor | None, start: Tensor, *, direction: float, total: Total) -> Tensor:
-    """Step away from ``start``, twice as far each time, until the mass passes k (or the slots end)."""
-    empty = torch.zeros_like(start, dtype=torch.bool) if present is None else (present <= 0).all(-1)
+def doubled(sums: Sums, empty: Tensor, start: Tensor, *, direction: float, total: Total = 1.0) -> Tensor:
+    """Step away from ``start``, twice as far each time, until ``Σ a F′`` passes k (or the slots end); rows without a slot stay."""
     bound, width = start + direction, torch.full_like(start, direction)
     for _ in range(60):
-        excess = direction * (_mass(separation.slope, score, present, bound) - total)
+        excess = direction * (sums(bound)[0] - total)
         passed = empty | (excess <= 0)
-        if settled(passed):
+        if finished(passed):
             break
         width = torch.where(passed, width, 2 * width)
         bound = torch.where(passed, bound, start + width)
     return bound
+
+
+def _sums(separation: Separation, score: Tensor, present: Tensor | None) -> Sums:
+    """``Σ a F′(s − τ)`` and ``Σ a F″(s − τ)`` as functions of τ."""
+
+    def mass(function: Callable[[Tensor], Tensor], tau: Tensor) -> Tensor:
+        term = function(score - tau.unsqueeze(-1))
+        return term.sum(-1) if present is None else torch.where(present > 0, present * term, 0.0).sum(-1)
+
+    return lambda tau: (mass(separation.slope, tau), mass(separation.curvature, tau))
 
 
 def _finite(bound: Tensor) -> Tensor:

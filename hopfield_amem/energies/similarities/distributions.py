@@ -146,7 +146,7 @@ class JensenShannon(_OfDistributions):
 
 @dataclass(frozen=True)
 class Inverse(Similarity):
-    """``S(x, ξ) = 1/(floor + D(x, ξ))`` of a distance ``D = −S'``: positive and bounded, so that powers of it separate (Millidge et al. 2022).
+    """``S(x, ξ) = 1/(floor + D(x, ξ))`` of a distance ``D = −S'``: positive and bounded, so that powers separate (Millidge et al. 2022, arXiv 2202.04557).
 
     Args:
         of: a similarity that is minus a distance: ``Euclidean()``, ``Manhattan()``, ``KullbackLeibler()``, …

@@ -15,7 +15,7 @@ from .similarity import Dot, Similarity
 
 @dataclass(frozen=True)
 class Mapped(Similarity):
-    """``S(Φ(x), Φ(ξ))``: states and patterns are compared where a map puts them (U-Hop, Wu et al. 2024, arXiv 2404.03827: ``Φ(x) = W x``).
+    """``S_Φ(x, ξ) = S(Φ(x), Φ(ξ))``: states and patterns are compared where a map puts them (U-Hop, Wu et al. 2024, arXiv 2404.03827, for linear Φ).
 
     The gradient in the state passes through Φ, so descents by gradient reach ``−∇E``. There is no closed-form step; values are read as by any similarity,
     and reading the patterns themselves, ``Σ p ξ``, is U-Hop's update. Where Φ is linear, ``layers.LearnedKernel`` takes any number of such steps.

@@ -129,7 +129,7 @@ class Cosine(Similarity):
 
 @dataclass(frozen=True)
 class Euclidean(Similarity):
-    """``S(x, ξ) = −½‖x − ξ‖²``, the similarity of kernel densities and mean shift (Niu et al., arXiv 2405.08707)."""
+    """``S(x, ξ) = −½‖x − ξ‖²``, the similarity of kernel densities and mean shift (Niu et al. 2024, arXiv 2405.08707)."""
 
     inner = True
     highest = 0.0

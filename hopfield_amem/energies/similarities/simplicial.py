@@ -114,8 +114,8 @@ class Simplices:
 class Simplicial(Similarity):
     """``S(x, ξ) = (1/|K|) Σ_{σ∈K} Π_{i∈σ} x_i ξ_i`` over a set K of simplices: 1 where a ±1 state equals a ±1 pattern.
 
-    - ``ReadEnergy(Simplicial(K), Power(1), Sum())`` is the network of Burns & Fukai 2023 (arXiv 2305.05179), ``E = −Σ_σ w_σ Π_{i∈σ} x_i`` with the
-      Hebbian couplings ``w_σ = Σ_μ Π_{i∈σ} ξ_i^μ``, up to its factor. All pairs are the network of 1982.
+    - ``ReadEnergy(Simplicial(K), Power(1), Sum())`` is the simplicial Hopfield network (Burns & Fukai 2023, arXiv 2305.05179), ``E = −Σ_σ w_σ Π_{i∈σ} x_i``
+      with the Hebbian couplings ``w_σ = Σ_μ Π_{i∈σ} ξ_i^μ``, up to its factor. All pairs are the network of 1982.
     - With ``Exp`` and ``Log`` it is the modern form: simplices decide which pattern is near, softmax weighs.
 
     S grows like ‖x‖ to the size of the largest simplex, so ½‖x‖² does not hold a state of triangles: the confinement is ``Hypercube`` (the default) or

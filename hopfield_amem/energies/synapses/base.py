@@ -26,7 +26,12 @@ class Synapse(Spec):
         energy, pullback = derivative.vjp(self.__call__, *activations)
         return energy, pullback(-torch.ones_like(energy))
 
+    def currents(self, *activations: Tensor) -> Currents:
+        """The currents alone."""
+        return self.energy_and_currents(*activations)[1]
+
     quadratic = False  # whether currents are linear in the activations
+    linear = False  # whether currents are constants
 
     def check(self, *shapes: tuple[int, ...]) -> None:
         """Raise ValueError when this synapse does not fit groups of these shapes."""
@@ -59,18 +64,26 @@ class Linear(Synapse):
             )
 
     def __call__(self, first, second):
-        return self._along(first, second)[0]
+        return -self._met(self._into_second(first), second)
 
     def energy_and_currents(self, first, second):
-        energy, field, matrix = self._along(first, second)
-        other = second.flatten(self.leading - self.weight.ndim) @ matrix.mT
-        return energy, (other.unflatten(-1, self.weight.shape[: self.leading]), field.unflatten(-1, self.weight.shape[self.leading :]))
+        currents = self.currents(first, second)
+        return -self._met(currents[1], second), currents
 
-    def _along(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """E, the field ``g_aᵀ W`` and W as a matrix."""
-        matrix = self.weight.to(first.dtype).flatten(self.leading).flatten(0, self.leading - 1)
-        field = first.flatten(-self.leading) @ matrix
-        return -(field * second.flatten(self.leading - self.weight.ndim)).sum(-1), field, matrix
+    def currents(self, first, second):
+        back = second.flatten(self.leading - self.weight.ndim) @ self._matrix(first).mT
+        return back.unflatten(-1, self.weight.shape[: self.leading]), self._into_second(first)
+
+    def _into_second(self, first: Tensor) -> Tensor:
+        """The current into the second group, ``g_aᵀ W``."""
+        return (first.flatten(-self.leading) @ self._matrix(first)).unflatten(-1, self.weight.shape[self.leading :])
+
+    def _matrix(self, like: Tensor) -> Tensor:
+        return self.weight.to(like.dtype).flatten(self.leading).flatten(0, self.leading - 1)
+
+    def _met(self, current: Tensor, second: Tensor) -> Tensor:
+        """``current · g_b``."""
+        return (current * second).flatten(self.leading - self.weight.ndim).sum(-1)
 
     def check(self, *shapes):
         expected = sum(map(tuple, shapes), ())
@@ -92,6 +105,7 @@ class Bias(Synapse):
     """``E = −b·g``, with one entry per neuron. Shapes: (..., *a) -> (...)"""
 
     bias: Tensor
+    linear = True
 
     def __post_init__(self):
         held(self.bias, "Bias(bias)")
@@ -100,7 +114,10 @@ class Bias(Synapse):
         return -(activation * self.bias.to(activation.dtype)).flatten(-self.bias.ndim).sum(-1)
 
     def energy_and_currents(self, activation):
-        return self(activation), (self.bias.to(activation.dtype).expand(activation.shape),)
+        return self(activation), self.currents(activation)
+
+    def currents(self, activation):
+        return (self.bias.to(activation.dtype).expand(activation.shape),)
 
     def check(self, *shapes):
         if len(shapes) != 1 or tuple(self.bias.shape) != tuple(shapes[0]):
@@ -142,6 +159,9 @@ class Learned(Synapse):
     def energy_and_currents(self, *activations):
         return self.module.spec.energy_and_currents(*activations)
 
+    def currents(self, *activations):
+        return self.module.spec.currents(*activations)
+
     def check(self, *shapes):
         self.module.spec.check(*shapes)
 
@@ -151,6 +171,10 @@ class Learned(Synapse):
     @property
     def quadratic(self) -> bool:
         return self.module.spec.quadratic
+
+    @property
+    def linear(self) -> bool:
+        return self.module.spec.linear
 
     def __str__(self) -> str:
         return f"{self.module.spec}, learned"

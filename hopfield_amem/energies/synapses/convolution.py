@@ -36,13 +36,24 @@ class Convolution(Synapse):
         held(self.weight, "Convolution(weight)")
         if self.weight.ndim not in _CONVOLUTIONS:
             raise ValueError(f"The weight of a convolution is (features, channels, *kernel) with one to three dimensions of space, got {sized(self.weight)}.")
+        steps = self._whole(self.stride, 1)
+        if not steps or not (self.padding in ("valid", "same") or self._whole(self.padding, 0)):
+            raise ValueError(
+                f"A convolution has a stride ≥ 1 and a padding ≥ 0, each one number or one per dimension of space ({self.weight.ndim - 2}), or the padding "
+                f"'valid' or 'same'; got stride {self.stride!r} and padding {self.padding!r}."
+            )
+        if self.padding == "same" and any(step != 1 for step in self._spread(self.stride)):
+            raise ValueError(f"The padding 'same' needs stride 1, got {self.stride!r}: give the padding in numbers.")
 
     def __call__(self, image, features):
         return -(self._maps(image) * features).flatten(1 - self.weight.ndim).sum(-1)
 
     def energy_and_currents(self, image, features):
-        maps = self._maps(image)
-        return -(maps * features).flatten(1 - self.weight.ndim).sum(-1), (self._back(features, image), maps)
+        currents = self.currents(image, features)
+        return -(currents[1] * features).flatten(1 - self.weight.ndim).sum(-1), currents
+
+    def currents(self, image, features):
+        return self._back(features, image), self._maps(image)
 
     def _back(self, features: Tensor, image: Tensor) -> Tensor:
         """The current into the image, ``Wᵀ ∗ g_b``."""
@@ -71,6 +82,12 @@ class Convolution(Synapse):
         maps = _CONVOLUTIONS[self.weight.ndim](torch.empty(1, *shapes[0], device="meta"), self.weight.to("meta").float(), None, self.stride, self.padding)
         if tuple(maps.shape[1:]) != tuple(shapes[1]):
             raise ValueError(f"This convolution makes {tuple(maps.shape[1:])} of an image {shapes[0]}, but its second group has the shape {shapes[1]}.")
+
+    def _whole(self, number: object, least: int) -> bool:
+        """Whether this is one whole number, or one per dimension of space."""
+        numbers = number if isinstance(number, tuple) else (number,) * (self.weight.ndim - 2)
+        whole = all(isinstance(one, int) and not isinstance(one, bool) and one >= least for one in numbers)
+        return whole and len(numbers) == self.weight.ndim - 2
 
     def _spread(self, number: int | tuple[int, ...]) -> tuple[int, ...]:
         """One number per dimension of space."""

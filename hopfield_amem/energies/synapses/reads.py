@@ -15,6 +15,7 @@ from ..scalings.simplex import Level, Simplex
 from ..scalings.subsets import TopK
 from ..separations.separation import Power
 from ..similarities.similarity import Dot
+from ..spec import scaled
 from .base import Synapse, held, sized
 
 
@@ -91,6 +92,9 @@ class Attention(Synapse):
         held(self.query, "Attention(query)")
         held(self.keys, "Attention(keys)")
         _reads(self.energy, "Attention")
+        beta = self.energy.beta
+        if isinstance(beta, Tensor) and beta.numel() != 1 and tuple(beta.shape) != tuple(self.query.shape[:1]):
+            raise ValueError(f"The β of attention is one number, or one per head ({len(self.query)},), got a tensor {sized(beta)}.")
         if self.query.ndim != 3 or self.keys.ndim != 3 or self.query.shape[:2] != self.keys.shape[:2]:
             raise ValueError(f"Attention takes weights (heads, e, d) of one number of heads and width e, got {sized(self.query)} and {sized(self.keys)}.")
 
@@ -167,6 +171,5 @@ def _reads(energy: ReadEnergy, name: str) -> None:
 
 
 def _formula(energy: ReadEnergy) -> str:
-    beta = f"{energy.beta:g}" if isinstance(energy.beta, (int, float)) else "β"
-    scale, over = ("", "") if beta == "1" else (beta, f" / {beta}")
+    scale, over = scaled(energy.beta)
     return f"−{energy.scaling.formula(energy.separation.formula, energy.similarity.formula(scale))}{over}"

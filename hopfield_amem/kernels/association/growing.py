@@ -21,6 +21,7 @@ from ...energies import Dot, Exp, Log
 from ...energies.registry import Factors
 from ...energies.scalings.scaling import has_null_slot
 from ...energies.separations.derivative import vjp
+from ..rows import fitting
 from .reference import solve
 from .weights import weighed
 
@@ -95,7 +96,7 @@ def _fall(here: Tensor, there: Tensor) -> Tensor:
 
 def blocks(members: int, groups: int, first: int, tokens: int) -> Iterator[tuple[slice, slice]]:
     """Memories and tokens whose weights fit the budget."""
-    together = max(1, ELEMENTS // max(1, groups * ROWS * (first + tokens)))
+    together = fitting(groups * ROWS * (first + tokens), ELEMENTS)
     for m in range(0, members, together):
         for i in range(0, tokens, ROWS):
             yield slice(m, min(m + together, members)), slice(i, min(i + ROWS, tokens))
