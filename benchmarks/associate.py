@@ -9,27 +9,20 @@ benchmarks/results/associate.json and .md.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import memory as resident
 import torch
 from associate_peers import PEERS
 from associate_report import page
+from command import asked, fresh
 from measure import Effort, agreement, ratio, timed
-from results import environment, save, write
 
 from hopfield_amem import MEMORIES, Memory, associate, presets
 from hopfield_amem.energies import UnstableWrite
 
-RESULTS = Path(__file__).parent / "results"
 HEADS, WIDTH = 4, 64
 BARS = {"delta_net": 20.0, "delta_former": 10.0}  # times as fast as the recurrence
 STEEPEST = {"delta_net": 1.05, "delta_former": 2.05}  # exponents of time in tokens
@@ -134,13 +127,10 @@ def peak(name: str, backend: str, tokens: int, **where) -> dict | None:
         before = torch.cuda.memory_allocated()
         run()
         return {"extra": torch.cuda.max_memory_allocated() - before}
-    command = [sys.executable, __file__, "--peak", json.dumps([name, backend, tokens, torch.get_num_threads()])]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | resident.ALLOCATOR, check=False)
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    return fresh(__file__, name, backend, tokens)
 
 
-def _peak_here(name: str, backend: str, tokens: int, threads: int) -> dict:
-    torch.set_num_threads(threads)
+def _peak_here(name: str, backend: str, tokens: int) -> dict:
     work(name, backend, 256)()
     run = work(name, backend, tokens)
     gc.collect()
@@ -169,25 +159,11 @@ def tables(quick: bool) -> Iterator[tuple[str, dict]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.peak:
-        print(json.dumps(_peak_here(*json.loads(given.peak))))
-        return
-    torch.set_num_threads(given.threads)
-    result: dict = {
-        "environment": environment(given.threads, given.quick),
-        "command": "python benchmarks/associate.py" + " --quick" * given.quick,
-        "tables": {},
-    }
-    for table, row in tables(given.quick):
+    run = asked(__file__, __doc__, _peak_here)
+    result = run.result(tables={})
+    for table, row in tables(run.quick):
         result["tables"].setdefault(table, []).append(row)
-        save(given.out, "associate", result)
-        write(given.out / "associate.md", page(result))
+        run.keep(result, page(result))
         print(table, {k: v for k, v in row.items() if k not in ("time", "points", "peak", "agreement")}, flush=True)
 
 

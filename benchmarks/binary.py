@@ -11,26 +11,20 @@ many packed patterns, against bits counted from a table, query by query, and aga
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import memory as resident
 import numpy as np
 import torch
 from binary_cases import SEED, Recall, Search, incremental, ours, plain, workload
+from command import asked, fresh
 from measure import Effort, ratio, timed
-from results import MEBIBYTE, environment, save, where, write
+from results import MEBIBYTE, where
 
 from hopfield_amem.descent import SpinDescent
 from hopfield_amem.kernels import pack
 
-RESULTS = Path(__file__).parent / "results"
 FASTER = 20.0  # times the plain loop
 SEARCHED = 1.0  # seconds for one query
 UPDATES = 40  # of the plain loop, timed
@@ -81,13 +75,10 @@ def grown(cases: list[Recall | Search], effort: Effort) -> dict:
 
 def peak(case: Recall | Search) -> int | None:
     """Bytes over patterns and queries, in a fresh process."""
-    command = [sys.executable, __file__, "--peak", json.dumps([type(case).__name__, asdict(case), torch.get_num_threads()])]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | resident.ALLOCATOR, check=False)
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    return fresh(__file__, type(case).__name__, asdict(case))
 
 
-def _peak_here(kind: str, fields: dict, threads: int) -> int:
-    torch.set_num_threads(threads)
+def _peak_here(kind: str, fields: dict) -> int:
     case = {"Recall": Recall, "Search": Search}[kind](**fields)
     work = workload(case)
     work()  # loads every library on the path that this size takes
@@ -141,22 +132,11 @@ def _mebibytes(count: int | None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.peak:
-        print(json.dumps(_peak_here(*json.loads(given.peak))))
-        return
-    torch.set_num_threads(given.threads)
-    command = "python benchmarks/binary.py" + " --quick" * given.quick
-    result: dict = {"environment": environment(given.threads, given.quick), "command": command, "tables": {}}
-    for table, row in tables(given.quick):
+    run = asked(__file__, __doc__, _peak_here)
+    result = run.result(tables={})
+    for table, row in tables(run.quick):
         result["tables"].setdefault(table, []).append(row)
-        save(given.out, "binary", result)
-        write(given.out / "binary.md", page(result))
+        run.keep(result, page(result))
         print(table, {k: row[k] for k in ("case", "agrees", "faster", "met", "exponent") if k in row}, flush=True)
 
 

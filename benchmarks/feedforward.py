@@ -9,28 +9,21 @@ benchmarks/results/feedforward.json and .md.
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import memory as resident
 import torch
+from command import asked, fresh
 from feedforward_report import page
 from measure import Effort, agreement, ratio, timed
-from results import environment, save, write
 from torch import nn
 from torch.nn import functional as F
 
 from hopfield_amem import ReadEnergy, presets
 from hopfield_amem.layers import feedforward
 
-RESULTS = Path(__file__).parent / "results"
 SLOWEST = 1.1  # times the stock block
 HEAVIEST = 1.05  # times its memory: pages and the order of frees move the figure by a few percent
 TOLERANCE = 1e-5
@@ -144,13 +137,10 @@ def growth(kind: str, slots: list[int], effort: Effort) -> dict:
 
 def peak(case: Case, side: str) -> dict | None:
     """Bytes of a pass over its inputs, in a fresh process: all of them, and those beyond the results."""
-    command = [sys.executable, __file__, "--peak", json.dumps([asdict(case), side, torch.get_num_threads()])]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | resident.ALLOCATOR, check=False)
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    return fresh(__file__, asdict(case), side)
 
 
-def _peak_here(case: dict, side: str, threads: int) -> dict:
-    torch.set_num_threads(threads)
+def _peak_here(case: dict, side: str) -> dict:
     chosen = Case(**(case | {"tokens": tuple(case["tokens"])}))
     work(replace(chosen, tokens=(1, 256), slots=512), side)()  # loads every library, and takes the path that large sizes take
     run = work(chosen, side)
@@ -176,26 +166,11 @@ def tables(quick: bool) -> Iterator[tuple[str, dict]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.peak:
-        print(json.dumps(_peak_here(*json.loads(given.peak))))
-        return
-    torch.set_num_threads(given.threads)
-    result: dict = {
-        "environment": environment(given.threads, given.quick),
-        "command": "python benchmarks/feedforward.py" + " --quick" * given.quick,
-        "bars": {"time": SLOWEST, "memory": HEAVIEST},
-        "tables": {},
-    }
-    for table, row in tables(given.quick):
+    run = asked(__file__, __doc__, _peak_here)
+    result = run.result(bars={"time": SLOWEST, "memory": HEAVIEST}, tables={})
+    for table, row in tables(run.quick):
         result["tables"].setdefault(table, []).append(row)
-        save(given.out, "feedforward", result)
-        write(given.out / "feedforward.md", page(result))
+        run.keep(result, page(result))
         print(table, {k: row[k] for k in ("title", "agrees", "ratios", "met", "kind", "exponent") if k in row}, flush=True)
 
 

@@ -9,22 +9,19 @@ benchmarks/results/generation.json and .md.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import os
 import warnings
-from pathlib import Path
 
 import torch
+from command import asked
 from measure import Effort, timed
-from results import MEBIBYTE, environment, save, write
+from results import MEBIBYTE
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from hopfield_amem import Memory, presets
 from hopfield_amem.energies import UnstableWrite
 from hopfield_amem.integrations.huggingface import hopfield_
 
-RESULTS = Path(__file__).parent / "results"
 MEMORIES: dict[str, Memory | None] = {"attention (sdpa)": None, "DeltaNet": presets.delta_net(), "Gated DeltaNet": presets.gated_delta_net()}
 PIECE = 256  # tokens that are read at once
 STEEPEST = 1.1  # how much longer a token may take after the longest context than after the shortest
@@ -119,21 +116,14 @@ def growth(rows: list[dict]) -> dict[str, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    run = asked(__file__, __doc__)
     shape = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 4}
     contexts, effort = [256, 1024, 4096, 8192], Effort(rounds=5, retries=3)
-    if given.quick:
+    if run.quick:
         shape, contexts, effort = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}, [256, 512], Effort(2, 0, 0.05)
     rows = measured(contexts, shape, effort)
-    command = "python benchmarks/generation.py" + " --quick" * given.quick
-    result = {"environment": environment(given.threads, given.quick), "command": command, "model": shape, "rows": rows, "growth": growth(rows)}
-    save(given.out, "generation", result)
-    print(write(given.out / "generation.md", page(result)).read_text(encoding="utf-8"))
+    result = run.result(model=shape, rows=rows, growth=growth(rows))
+    print(run.keep(result, page(result)).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

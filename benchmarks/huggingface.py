@@ -9,26 +9,20 @@ Results go to benchmarks/results/huggingface.json and .md.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import memory as resident
 import torch
+from command import asked, fresh
 from measure import Effort, agreement, ratio, timed
-from results import MEBIBYTE, environment, save, write
+from results import MEBIBYTE
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hopfield_amem import presets
 from hopfield_amem.descent import FixedPoint
 from hopfield_amem.integrations.huggingface import register_attention
 
-RESULTS = Path(__file__).parent / "results"
 SOFTMAX = "log_sum_exp"
 READS = {
     SOFTMAX: (presets.log_sum_exp(), FixedPoint(steps=1)),
@@ -100,13 +94,10 @@ def compared(shape: Shape, name: str, backward: bool, effort: Effort) -> dict:
 
 def peak(shape: Shape, attention: str, backward: bool) -> int | None:
     """Bytes by which a pass, its results included, exceeds model and inputs; in a fresh process. None where it did not finish."""
-    command = [sys.executable, __file__, "--peak", json.dumps([asdict(shape), attention, backward, torch.get_num_threads()])]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | resident.ALLOCATOR, check=False)
-    return int(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    return fresh(__file__, asdict(shape), attention, backward)
 
 
-def _peak_here(shape: dict, attention: str, backward: bool, threads: int) -> int:
-    torch.set_num_threads(threads)
+def _peak_here(shape: dict, attention: str, backward: bool) -> int:
     work(Shape(**shape | {"tokens": 300}), attention, backward)()
     return resident.growth(work(Shape(**shape), attention, backward))
 
@@ -152,23 +143,12 @@ def _line(row: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.peak:
-        print(_peak_here(*json.loads(given.peak)))
-        return
-    torch.set_num_threads(given.threads)
-    command = "python benchmarks/huggingface.py" + " --quick" * given.quick
-    result: dict = {"environment": environment(given.threads, given.quick), "command": command, "rows": []}
-    for row in rows(given.quick):
+    run = asked(__file__, __doc__, _peak_here)
+    result = run.result(rows=[])
+    for row in rows(run.quick):
         result["rows"].append(row)
-        save(given.out, "huggingface", result)
+        run.keep(result, page(result))
         print(_line(row), flush=True)
-    write(given.out / "huggingface.md", page(result))
 
 
 if __name__ == "__main__":

@@ -9,20 +9,14 @@ go to benchmarks/results/layers.json, .md and .png.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import memory as resident
 import torch
+from command import asked, fresh
 from layers_report import curve, page
 from measure import Effort, agreement, ratio, timed
-from results import environment, save, write
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -30,7 +24,6 @@ from hopfield_amem import presets, retrieve
 from hopfield_amem.descent import FixedPoint
 from hopfield_amem.layers import HopfieldAttention
 
-RESULTS = Path(__file__).parent / "results"
 SLOWEST = 1.1  # times the same projections around the bare kernel
 TOLERANCE = 1e-4
 
@@ -171,16 +164,10 @@ def _over(peaks: dict[str, dict | None], name: str) -> float | None:
 
 def peak(case: Case) -> dict | None:
     """Bytes of a pass over its inputs, in a fresh process: all of them (``extra``), and those beyond the results; None where it did not finish."""
-    command = [sys.executable, __file__, "--peak", json.dumps([asdict(case), torch.get_num_threads()])]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | resident.ALLOCATOR, check=False)
-    if done.returncode:
-        print(f"no memory figure for {case}: it ended with {done.returncode}\n{done.stderr}", file=sys.stderr)
-        return None
-    return json.loads(done.stdout.splitlines()[-1])
+    return fresh(__file__, asdict(case))
 
 
-def _peak_here(case: dict, threads: int) -> dict:
-    torch.set_num_threads(threads)
+def _peak_here(case: dict) -> dict:
     chosen = Case(**case)
     work(replace(chosen, batch=1, length=256))()  # loads every library
     run = work(chosen)
@@ -206,26 +193,14 @@ def tables(quick: bool) -> Iterator[tuple[str, dict]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, help="folder of the results")
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.peak:
-        print(json.dumps(_peak_here(*json.loads(given.peak))))
-        return
-    torch.set_num_threads(given.threads)
-    out = given.out or (RESULTS / "quick" if given.quick else RESULTS)
-    command = "python benchmarks/layers.py" + " --quick" * given.quick
-    result: dict = {"environment": environment(given.threads, given.quick), "command": command, "bar": SLOWEST, "tables": {}}
-    for table, row in tables(given.quick):
+    run = asked(__file__, __doc__, _peak_here)
+    result = run.result(bar=SLOWEST, tables={})
+    for table, row in tables(run.quick):
         result["tables"].setdefault(table, []).append(row)
-        save(out, "layers", result)
-        write(out / "layers.md", page(result))
+        run.keep(result, page(result))
         medians = {name: round(found["time"]["median"], 3) for name, found in row["ratios"].items()}
         print(table, {k: row["case"][k] for k in ("length", "extra", "backward")}, medians, "agrees" if row["agrees"] else row["agreement"], flush=True)
-    curve(result["tables"]["growth"], out / "layers.png")
+    curve(result["tables"]["growth"], run.out / "layers.png")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,14 @@ Both sides are checked to agree before they are timed, in alternation. Results g
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import torch
+from command import asked
 from measure import Effort, ratio, timed
 from networks_report import page
-from results import environment, save, write
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
@@ -26,10 +24,9 @@ from hopfield_amem.descent import NetworkDescent
 from hopfield_amem.energies import Attention, Bias, Convolution, Dense, Linear, Network, Neurons
 from hopfield_amem.energies.neurons import lagrangians
 
-RESULTS = Path(__file__).parent / "results"
 SLOWEST = 1.3  # times the gradient by hand
 TOLERANCE = 1e-4
-STEPS, SIZE = 10, 0.05
+STEPS, SIZE = 50, 0.02
 
 States = dict[str, Tensor]
 
@@ -124,7 +121,7 @@ def cases(quick: bool) -> list[Case]:
 
 
 def runs(case: Case) -> dict[str, Callable[[], States]]:
-    """A slope and ten steps, of the network and by hand; and the slope by autograd of the energy, as one gets it without closed forms."""
+    """A slope and fifty steps, of the network and by hand; and the slope by autograd of the energy, as one gets it without closed forms."""
     descent = NetworkDescent(SIZE, steps=STEPS, tolerance=0.0)
 
     def walked() -> States:
@@ -169,21 +166,13 @@ def compared(case: Case, effort: Effort) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, help="folder of the results")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    out = given.out or (RESULTS / "quick" if given.quick else RESULTS)
-    effort = Effort(rounds=3, retries=2, shortest=0.05) if given.quick else Effort()
-    command = "python benchmarks/networks.py" + " --quick" * given.quick
-    result: dict = {"environment": environment(given.threads, given.quick), "command": command, "bar": SLOWEST, "steps": STEPS, "rows": []}
-    for case in cases(given.quick):
+    run = asked(__file__, __doc__)
+    effort = Effort(rounds=3, retries=2, shortest=0.05) if run.quick else Effort()
+    result = run.result(bar=SLOWEST, steps=STEPS, rows=[])
+    for case in cases(run.quick):
         row = compared(case, effort)
         result["rows"].append(row)
-        save(out, "networks", result)
-        write(out / "networks.md", page(result))
+        run.keep(result, page(result))
         medians = {name: round(found["median"], 2) for name, found in row["ratios"].items()}
         print(row["title"], medians, "agrees" if row["agrees"] else row["agreement"], flush=True)
 
