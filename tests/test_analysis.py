@@ -172,7 +172,7 @@ def test_the_principal_plane_is_orthonormal_and_takes_the_largest_variance():
     variance = plane.coordinates(points).var(0, correction=0)
     largest = torch.linalg.eigvalsh(points.T.cov(correction=0)).flip(0)[:2]
     torch.testing.assert_close(variance, largest, rtol=1e-3, atol=1e-5)
-    with pytest.raises(ValueError, match="at least 3 patterns"):
+    with pytest.raises(ValueError, match="at least 3 floating-point patterns"):
         principal_plane(points[:2])
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..energies import presets
+from .result import Result
 
 EXACT = "donot_use_mm_for_euclid_dist"
 TWINS = 1e-6  # patterns that differ by less, of the largest number, are one
 
 
 @dataclass(frozen=True)
-class Depth:
+class Depth(Result):
     """What ``energy_by_depth`` finds. Prints as a table.
 
     Attributes:
@@ -30,12 +32,20 @@ class Depth:
     radius: Tensor
     identified: Tensor | None = None
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per layer: medians over the queries."""
+        medians = zip(self.energy.median(-1).values.tolist(), self.nearest.median(-1).values.tolist(), self.radius.tolist(), strict=True)
+        found = [{"layer": layer, "energy": energy, "nearest/r": nearest, "r": radius} for layer, (energy, nearest, radius) in enumerate(medians)]
+        return found if self.identified is None else [row | {"identified": share} for row, share in zip(found, self.identified.tolist(), strict=True)]
+
+    def plot(self):
+        """Energy against layer: median and quartiles."""
+        from .plots.landscape import energy_by_layer
+
+        return energy_by_layer(self)
+
     def __str__(self) -> str:
-        lines = ["layer   energy   nearest/r         r" + ("" if self.identified is None else "   identified")]
-        for layer, (energy, nearest, radius) in enumerate(zip(self.energy.median(-1).values, self.nearest.median(-1).values, self.radius, strict=True)):
-            own = "" if self.identified is None else f"   {float(self.identified[layer]):10.1%}"
-            lines.append(f"{layer:5d}   {float(energy):6.2f}   {float(nearest):9.3f}   {float(radius):7.3g}{own}")
-        return "\n".join([*lines, f"medians of {self.energy.shape[1]} queries"])
+        return f"{self.table()}\nmedians of {self.energy.shape[1]} queries"
 
 
 @torch.no_grad()
@@ -61,6 +71,10 @@ def energy_by_depth(states: Sequence[Tensor], patterns: Sequence[Tensor], own: T
         raise ValueError(
             f"Every layer has the same queries, and own one index for each: {[len(x) for x in states]}, {None if own is None else tuple(own.shape)}."
         )
+    if not queries:
+        raise ValueError("There is no query whose energy could be taken.")
+    if own is not None and not bool(((own >= 0) & (own < len(patterns[0]))).all()):
+        raise ValueError(f"own must index the {len(patterns[0])} patterns, got {int(own.min())} to {int(own.max())}.")
     found = [_layer(x.double(), known.double(), layer) for layer, (x, known) in enumerate(zip(states, patterns, strict=True))]
     energy, nearest, radius, which = (torch.stack(part) for part in zip(*found, strict=True))
     identified = None if own is None else (which == own.to(which.device)).double().mean(-1)
@@ -70,6 +84,8 @@ def energy_by_depth(states: Sequence[Tensor], patterns: Sequence[Tensor], own: T
 def _layer(x: Tensor, patterns: Tensor, layer: int) -> tuple[Tensor, ...]:
     if x.ndim != 2 or patterns.ndim != 2 or x.shape[-1] != patterns.shape[-1] or len(patterns) < 2:
         raise ValueError(f"Layer {layer} needs states (q, width) and at least two patterns (n, width), got {tuple(x.shape)} and {tuple(patterns.shape)}.")
+    if not bool(x.isfinite().all() & patterns.isfinite().all()):
+        raise ValueError(f"The hidden states of layer {layer} hold NaN or Inf: there is no energy of them.")
     apart = torch.cdist(patterns, patterns, compute_mode=EXACT)
     apart = torch.where(apart > TWINS * patterns.abs().amax(), apart, torch.inf).amin(-1)
     if not bool(apart.isfinite().any()):

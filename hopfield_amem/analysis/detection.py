@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .result import Result
+
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(Result):
     """How well a score separates two samples.
 
     Attributes:
         auroc: probability that a sample from inside scores higher than one from outside (ties count half).
         false_positive_rate: share of the outliers that pass where ``accept`` of the inliers do: FPR95 for 0.95.
         accept: that share of the inliers.
+        kept, passed: the receiver operating characteristic, shares of the inliers and of the outliers above every threshold, (t,) each.
     """
 
     auroc: float
     false_positive_rate: float
     accept: float
+    kept: np.ndarray
+    passed: np.ndarray
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The numbers in one row."""
+        return [{"AUROC": self.auroc, f"FPR{100 * self.accept:g}": self.false_positive_rate}]
+
+    def plot(self):
+        """The receiver operating characteristic, with the false positive rate marked."""
+        from .plots.uses import characteristic
+
+        return characteristic(self)
 
     def __str__(self) -> str:
         return f"AUROC {self.auroc:.4f}, FPR{100 * self.accept:g} {self.false_positive_rate:.1%}"
@@ -42,4 +58,4 @@ def detection(inside: ArrayLike, outside: ArrayLike, *, accept: float = 0.95) ->
     label, score = np.repeat([1, 0], [len(s) for s in scores]), np.concatenate(scores)
     rank = np.unique(score, return_inverse=True)[1]  # scores of −∞ are ranked like any other
     passed, kept, _ = roc_curve(label, rank, drop_intermediate=False)
-    return Detection(float(roc_auc_score(label, rank)), float(passed[np.argmax(kept >= accept)]), accept)
+    return Detection(float(roc_auc_score(label, rank)), float(passed[np.argmax(kept >= accept)]), accept, kept, passed)

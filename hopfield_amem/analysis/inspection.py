@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .association import CLASSES
+from .result import Result, pandas
 
 NUMERALS = {0: "-", **{number: name.split(":")[0] for number, name in CLASSES.items()}}
 
@@ -75,7 +76,7 @@ class FeedForwards:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Result):
     """Heads and feed-forward blocks of a model, read as memories; ``skipped`` names the modules that could not be read, with the reason. Prints as a table."""
 
     heads: Heads
@@ -86,17 +87,19 @@ class Inspection:
         """One dict of plain numbers per head, "kind" being the numeral of the class ("-" for none), then one per feed-forward block, of other keys."""
         return [*_head_rows(self.heads), *_block_rows(self.feed_forwards)]
 
+    def plot(self):
+        """Maps of the heads, layers × heads, and bars of the feed-forward blocks: ``plots.association.association_heads``."""
+        from .plots.association import association_heads
+
+        return association_heads(self)
+
     def to_pandas(self) -> tuple[Any, Any]:
         """The rows as two data frames: heads, feed-forward blocks.
 
         Raises:
             ImportError: without pandas.
         """
-        try:
-            import pandas  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise ImportError('to_pandas() needs pandas: pip install "hopfield_amem[analysis]". Without it, rows() gives the same as dicts.') from None
-        return pandas.DataFrame(_head_rows(self.heads)), pandas.DataFrame(_block_rows(self.feed_forwards))
+        return pandas().DataFrame(_head_rows(self.heads)), pandas().DataFrame(_block_rows(self.feed_forwards))
 
     def __str__(self) -> str:
         parts = [_attention_table(self.heads), _feed_forward_table(self.feed_forwards)]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..kernels.rows import fitting
 from .diffusion import Diffusion
+from .result import Result
 
-ROWS = 256  # so many distances are measured at once, against everything
+KINDS = ("memorised", "spurious", "generalised")
 
 
 @dataclass(frozen=True)
-class Novelty:
+class Novelty(Result):
     """Which of three kinds every sample is; exactly one is True for each. Prints as shares.
 
     Attributes:
@@ -30,11 +33,22 @@ class Novelty:
     to_training: Tensor
     to_generated: Tensor
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per sample: its kind and its two distances."""
+        which = torch.stack([getattr(self, kind) for kind in KINDS]).int().argmax(0).tolist()
+        pairs = zip(which, self.to_training.tolist(), self.to_generated.tolist(), strict=True)
+        return [{"kind": KINDS[i], "to training": near, "to generated": other} for i, near, other in pairs]
+
+    def plot(self):
+        """Every sample by its distances to the training data and to the other generated samples."""
+        from .plots.uses import kinds
+
+        return kinds(self)
+
     def __str__(self) -> str:
         if not self.memorised.numel():
             return "no samples"
-        kinds = ("memorised", "spurious", "generalised")
-        return f"{self.memorised.numel()} samples: " + ", ".join(f"{float(getattr(self, kind).double().mean()):.0%} {kind}" for kind in kinds)
+        return f"{self.memorised.numel()} samples: " + ", ".join(f"{float(getattr(self, kind).double().mean()):.0%} {kind}" for kind in KINDS)
 
 
 def novelty(generated: Tensor, training: Tensor, *, memorised: float, spurious: float, others: Tensor | None = None) -> Novelty:
@@ -97,8 +111,9 @@ def recovery_level(diffusion: Diffusion, data: Tensor, *, within: float, share: 
 def _nearest(samples: Tensor, others: Tensor, itself: bool) -> Tensor:
     """Distance to the nearest of the others, (q,); ``itself`` says that sample i is their i-th, which does not count."""
     found = []
-    for start in range(0, len(samples), ROWS):
-        part = samples[start : start + ROWS]
+    together = fitting(len(others))
+    for start in range(0, len(samples), together):
+        part = samples[start : start + together]
         distance = torch.cdist(part, others, compute_mode="donot_use_mm_for_euclid_dist")
         if itself:
             distance[torch.arange(len(part)), start + torch.arange(len(part))] = torch.inf

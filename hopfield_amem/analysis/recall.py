@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from .result import Result
 
 DAMAGES = {"lower half": 0.5, "pixel noise": 0.3, "salt and pepper": 0.3}
 """Kinds of damage and how much of each: the share of rows removed, the standard deviation in units of the grey range, the share of pixels replaced."""
@@ -72,11 +75,28 @@ def identified(state: Tensor, patterns: Tensor, own: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Recall:
+class Recall(Result):
     """What became of every query: ``exact`` and ``identified``, boolean (q,). Prints as rates."""
 
     exact: Tensor
     identified: Tensor
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per kind of success: its rate, with the 95 % interval of Clopper & Pearson 1934."""
+        from scipy.stats import binomtest
+
+        rows = []
+        for name, hit in (("exact", self.exact), ("identified", self.identified)):
+            count, of = int(hit.sum()), hit.numel()
+            low, high = binomtest(count, of).proportion_ci() if of else (0.0, 1.0)
+            rows.append({"success": name, "rate": count / of if of else math.nan, "low": float(low), "high": float(high), "queries": of})
+        return rows
+
+    def plot(self):
+        """The rates with their intervals."""
+        from .plots.recall import recall_rates
+
+        return recall_rates(self)
 
     def __str__(self) -> str:
         exact, found = (float(x.double().mean()) for x in (self.exact, self.identified))
@@ -104,6 +124,9 @@ def measure_recall(recall: Callable[[Tensor, Tensor], Tensor], query: Tensor, pa
         raise ValueError(f"own must index the {len(patterns)} stored patterns, got {int(own.min())} to {int(own.max())}.")
     with torch.no_grad():
         state = recall(query, patterns)
-    if state.shape != query.shape:
-        raise ValueError(f"recall must return one state per query, shape {tuple(query.shape)}; got {tuple(state.shape)}.")
+    if not isinstance(state, Tensor) or state.shape != query.shape:
+        came = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+        raise ValueError(f"recall must return one state per query, shape {tuple(query.shape)}; got {came}.")
+    if not bool(state.isfinite().all()):
+        raise ValueError("recall returned NaN or Inf: such states are neither recalled nor not. Look at the memory, or at its step size.")
     return Recall(exactly(state, patterns[own], tolerance), identified(state, patterns, own))

@@ -16,7 +16,7 @@ from ..energies import checks
 from ..layers.learned_kernel import separation_loss
 
 STEPS = 1500
-TEMPERATURES = 0.3, 0.001  # of the separation loss, first and last; at the last it follows the closest pairs alone
+TEMPERATURES = 0.03, 0.001  # of the separation loss, first and last: warmer, all starts fall to one smooth optimum; at the last only closest pairs count
 RATE = 0.05  # of the first steps, on the unit sphere; falls with the temperature
 
 
@@ -34,6 +34,8 @@ def minimal_separation(points: Tensor) -> Tensor:
     return 1 - (unit @ unit.mT).masked_fill(own, -math.inf).amax((-2, -1))
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def spherical_code(count: int, dim: int, *, starts: int = 16, seed: int = 0) -> Tensor:
     """Points on the unit sphere of ``dim`` dimensions that are far apart: the best of several descents of the separation loss. -> (count, dim), float64
 
@@ -54,8 +56,7 @@ def spherical_code(count: int, dim: int, *, starts: int = 16, seed: int = 0) -> 
         temperature = first * (last / first) ** (step / (STEPS - 1))
         optimizer.param_groups[0]["lr"] = RATE * temperature / first
         optimizer.zero_grad()
-        with torch.enable_grad():
-            (temperature * separation_loss(points, temperature)).sum().backward()
+        (temperature * separation_loss(points, temperature)).sum().backward()
         optimizer.step()
         with torch.no_grad():
             points.copy_(normalize(points, dim=-1))

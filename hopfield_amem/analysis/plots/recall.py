@@ -1,37 +1,17 @@
-"""Figures of recall, descents, landscapes and training. Each function draws one, and ``save`` writes it whole or not at all."""
+"""Figures of recall, descents and training."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from torch import Tensor
 
-from .landscape import Landscape
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")  # Okabe & Ito 2008, legible to colour-blind readers
-
-
-def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG at 150 dpi. An interrupted write leaves an older file untouched."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        FigureCanvasAgg(figure).print_figure(part, format="png", dpi=150)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+from ..recall import Recall
+from . import base
 
 
 def gallery(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str], title: str, *, marks: Mapping[str, str] | None = None) -> Figure:
@@ -62,13 +42,13 @@ def energy_curves(curves: Mapping[str, Tensor], title: str, *, notes: Mapping[st
 
     Queries that no slot reaches have infinite energy and are left out.
     """
-    figure, panels = _grid(len(curves))
+    figure, panels = base.panels(len(curves))
     for place, (name, energies) in zip(panels, curves.items(), strict=True):
         finite = energies[:, energies.isfinite().all(0)].numpy()
         steps = np.arange(len(energies))
-        place.plot(steps, finite, color=COLOURS[0], alpha=0.25, linewidth=0.8)
+        place.plot(steps, finite, color=base.COLOURS[0], alpha=0.25, linewidth=0.8)
         if finite.size:
-            place.plot(steps, np.median(finite, 1), color=COLOURS[1], linewidth=2, marker="o", markersize=3.5)
+            place.plot(steps, np.median(finite, 1), color=base.COLOURS[1], linewidth=2, marker="o", markersize=3.5)
         else:
             place.text(0.5, 0.5, "no query in reach", transform=place.transAxes, ha="center", va="center")
         place.set_title(name, fontsize=10)
@@ -76,8 +56,8 @@ def energy_curves(curves: Mapping[str, Tensor], title: str, *, notes: Mapping[st
         place.xaxis.get_major_locator().set_params(integer=True)
         place.ticklabel_format(axis="y", useOffset=False)
         place.tick_params(labelsize=8)
-    key = [Line2D([], [], color=COLOURS[1], marker="o", markersize=4, linewidth=2), Line2D([], [], color=COLOURS[0], alpha=0.5)]
-    _finish(figure, panels, title, ("descent step", "energy E(x)"), (key, ["median of the queries", "each query"]))
+    key = [Line2D([], [], color=base.COLOURS[1], marker="o", markersize=4, linewidth=2), Line2D([], [], color=base.COLOURS[0], alpha=0.5)]
+    base.finish(figure, panels, title, ("descent step", "energy E(x)"), (key, ["median of the queries", "each query"]))
     return figure
 
 
@@ -86,9 +66,9 @@ def recall_curves(
     capacity: Mapping[str, Mapping[str, float]], title: str,
 ) -> Figure:  # fmt: skip
     """Recall against load: name -> damage -> one rate per load. Measured solid, predicted dashed, capacity a vertical line."""
-    figure, panels = _grid(len(measured))
+    figure, panels = base.panels(len(measured))
     for place, (name, kinds) in zip(panels, measured.items(), strict=True):
-        for (kind, rates), colour in zip(kinds.items(), COLOURS, strict=False):
+        for (kind, rates), colour in zip(kinds.items(), base.COLOURS, strict=False):
             place.plot(loads, rates, color=colour, marker="o", markersize=4, linewidth=1.8)
             place.plot(loads, predicted[name][kind], color=colour, linestyle="--", linewidth=1.2)
             if loads[0] / 3 <= capacity[name][kind] <= loads[-1] * 3:
@@ -98,53 +78,13 @@ def recall_curves(
         place.grid(alpha=0.25)
         place.tick_params(labelsize=8)
     kinds = list(next(iter(measured.values())))
-    key = [Line2D([], [], color=c, linewidth=3) for c, _ in zip(COLOURS, kinds, strict=False)]
+    key = [Line2D([], [], color=c, linewidth=3) for c, _ in zip(base.COLOURS, kinds, strict=False)]
     dashes: dict = {"-": "o", "--": "", ":": ""}
     key += [Line2D([], [], color="black", linestyle=style, marker=marker, markersize=4) for style, marker in dashes.items()]
-    _finish(
+    base.finish(
         figure, panels, title, ("stored patterns N", "share of queries recalled exactly"), (key, [*kinds, "measured", "predicted", "predicted capacity (½)"])
     )
     return figure
-
-
-def landscapes(panels: Mapping[str, Landscape], images: Tensor, title: str) -> Figure:
-    """Energy contours over basins of attraction.
-
-    Images (n, h, w) of the patterns stand where they project to, framed in the colour of their basin; n ≤ 20.
-
-    Raises:
-        ValueError: more than 20 patterns, for which there are no distinct colours.
-    """
-    if len(images) > 20:
-        raise ValueError(f"A landscape distinguishes at most 20 stored patterns by colour, got {len(images)}. Store fewer of them.")
-    across = min(2, len(panels))
-    figure = Figure(figsize=(5.2 * across + 0.6, 4.7 * math.ceil(len(panels) / across) + 0.9), layout="constrained")
-    axes = figure.subplots(math.ceil(len(panels) / across), across, squeeze=False).flatten()
-    for place, (name, field) in zip(axes, panels.items(), strict=False):
-        _landscape(place, field, images)
-        place.set(xlabel="first principal component", ylabel="second principal component")
-        place.set_title(name, fontsize=10)
-    for place in axes[len(panels) :]:
-        place.set_axis_off()
-    figure.suptitle(title, fontsize=12)
-    return figure
-
-
-def _landscape(place, field: Landscape, images: Tensor) -> None:
-    count = len(field.patterns)
-    palette = matplotlib.colormaps["tab10" if count <= 10 else "tab20"](np.arange(count))
-    x, y = field.horizontal.numpy(), field.vertical.numpy()
-    place.pcolormesh(
-        x, y, field.basin.numpy() + 1, cmap=ListedColormap(["white", *palette]), vmin=-0.5, vmax=count + 0.5, alpha=0.45, shading="nearest", rasterized=True
-    )
-    energy = np.ma.masked_invalid(field.energy.numpy())
-    if energy.count() and energy.max() > energy.min():
-        lines = place.contour(x, y, energy, levels=14, cmap="Greys_r", linewidths=0.9)
-        place.clabel(lines, lines.levels[::3], fontsize=6.5, fmt="%.2f")
-    for point, image, colour in zip(field.patterns.numpy(), images.numpy(), palette, strict=True):
-        thumbnail = OffsetImage(image, cmap="gray_r", zoom=2.1, interpolation="nearest")
-        place.add_artist(AnnotationBbox(thumbnail, tuple(point), pad=0.15, bboxprops={"linewidth": 2.5, "edgecolor": colour}))
-    place.set_aspect("equal")
 
 
 def training(history: Mapping[str, Sequence[float]], slots: Tensor, title: str, *, captions: Sequence[str]) -> Figure:
@@ -152,7 +92,7 @@ def training(history: Mapping[str, Sequence[float]], slots: Tensor, title: str, 
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.1, 1), squeeze=False)[0]
     curve = left.subplots()
-    for (name, values), colour in zip(history.items(), COLOURS, strict=False):
+    for (name, values), colour in zip(history.items(), base.COLOURS, strict=False):
         curve.plot(range(len(values)), values, label=name, color=colour, linewidth=2)
     curve.set(xlabel="epoch", ylabel="accuracy")
     curve.grid(alpha=0.25)
@@ -169,20 +109,13 @@ def training(history: Mapping[str, Sequence[float]], slots: Tensor, title: str, 
     return figure
 
 
-def _grid(count: int) -> tuple[Figure, list]:
-    """Small multiples, five to a row, without the panels that nothing fills."""
-    across = min(5, count)
-    down = math.ceil(count / across)
-    figure = Figure(figsize=(max(2.7 * across, 6.5) + 0.4, 2.25 * down + 1.3), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flatten()
-    for place in axes[count:]:
-        place.remove()
-    return figure, list(axes[:count])
-
-
-def _finish(figure: Figure, panels: list, title: str, labels: tuple[str, str], key: tuple[list, list[str]]) -> None:
-    figure.suptitle(title, fontsize=13)
-    figure.supylabel(labels[1], fontsize=10)
-    for place in panels[-min(5, len(panels)) :]:
-        place.set_xlabel(labels[0], fontsize=9)
-    figure.legend(*key, loc="outside lower center", ncols=len(key[0]), fontsize=9, frameon=False)
+def recall_rates(found: Recall) -> Figure:
+    """Share of the queries recalled exactly and identified, with 95 % intervals."""
+    figure = Figure(figsize=(4.4, 3.8), layout="constrained")
+    place = figure.subplots()
+    for at, (row, colour) in enumerate(zip(found.rows(), base.COLOURS, strict=False)):
+        place.bar(at, row["rate"], color=colour, alpha=0.85, width=0.6)
+        place.vlines(at, row["low"], row["high"], color="black", linewidth=1.5)
+    place.set(ylim=(0, 1.04), ylabel=f"share of {found.exact.numel()} queries", xticks=[0, 1], xticklabels=[row["success"] for row in found.rows()])
+    place.grid(alpha=0.25, axis="y")
+    return figure

@@ -8,9 +8,9 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize, 
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .association import CLASSES
-from .inspection import NUMERALS, FeedForwards, Heads, Inspection
-from .plots import COLOURS
+from ..association import CLASSES
+from ..inspection import NUMERALS, FeedForwards, Heads, Inspection
+from .base import COLOURS
 
 KINDS = ("#E69F00", "#F0E442", "#56B4E9", "#0072B2")  # classes I to IV, Okabe & Ito 2008: warm averages, cold retrieves
 CROWDED = 24  # heads or layers beyond which numerals no longer fit their cells
