@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..energies import ReadEnergy, checks
+from ...energies import ReadEnergy, checks
 
 GROUPS = 12  # points that stand for the tail
 
