@@ -8,4 +8,5 @@ from .feedforward import FeedForwardMemory as FeedForwardMemory
 from .feedforward import own_activation as own_activation
 from .inspection import inspect as inspect
 from .mixer import mixing as mixing
+from .probabilities import token_log_probabilities as token_log_probabilities
 from .replace import hopfield_ as hopfield_

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-TOKENS, SLOTS, WIDTH = 3, 4, 5  # sizes of the stand-ins: all different, so that a wrong guess does not fit
+from ...layers.linear import Sizes, sizes
 
-Sizes = tuple[int, int]
+TOKENS, SLOTS, WIDTH = 3, 4, 5  # sizes of the stand-ins: all different, so that a wrong guess does not fit
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,6 @@ class Anatomy:
     half: int | None
     activation: Callable[[Tensor], Tensor]
     dropped: tuple[tuple[str, tuple[bool, bool]], ...] = ()
-
-
-def sizes(child: nn.Module) -> Sizes | None:
-    """Width of what a linear child takes and gives: of ``nn.Linear``, of GPT-2's ``Conv1D``, and of what wraps them. None: it is not linear."""
-    for names in (("in_features", "out_features"), ("nx", "nf")):
-        found = [getattr(child, name, None) for name in names]
-        if all(isinstance(size, int) for size in found):
-            return found[0], found[1]  # type: ignore[return-value]
-    return None
 
 
 def guesses(block: nn.Module, read_beside: bool = False) -> Iterator[Anatomy]:

@@ -45,7 +45,7 @@ def inspect(model: nn.Module, inputs: Mapping[str, Any] | Iterable[Mapping[str, 
         threshold: a slot of a feed-forward block is active above this share of the token's largest activation, in [0, 1); 0, for ReLU, counts what is not 0.
 
     Returns:
-        An ``Inspection``: arrays, ``rows()``, ``to_pandas()``; it prints as a table, and ``analysis.plots_association.association_heads`` draws it.
+        An ``Inspection``: arrays, ``rows()``, ``to_pandas()``; it prints as a table, and ``analysis.plots.association.association_heads`` draws it.
 
     Raises:
         TypeError: a model that is not transformers', inputs that are not keyword arguments.

@@ -1,0 +1,165 @@
+"""What a sweep says as numbers: capacity in bits per parameter, where the second descent begins, how recall falls, and how data balance models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..estimate import Estimate
+from ..fits import PowerLaw, power_law
+
+RESAMPLES = 2000
+FULL = 1.5  # bits of data per bit memorised from which on a plateau can be seen
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def capacity_from_sweep(bits_by_size: Mapping[float, Sequence[float]], *, confidence: float = 0.95, reference: str = "") -> Estimate:
+    """Bits per parameter: the slope ``Σ N C / Σ N²`` of capacities C over sizes N, through the origin; interval by bootstrap over the seeds.
+
+    Args:
+        bits_by_size: parameters N -> capacity in bits of every seed, which is the most memorised over data sizes (Morris et al. 2025, arXiv 2505.24832).
+        confidence: of the interval, in (0, 1).
+        reference: the command that measured it.
+
+    Raises:
+        ValueError: no size, a size without a seed, numbers that are not positive.
+    """
+    sizes = np.array(list(bits_by_size), dtype=float)
+    seeds = [np.asarray(list(found), dtype=float) for found in bits_by_size.values()]
+    if not len(sizes) or not all(len(found) and (found > 0).all() for found in seeds) or not (sizes > 0).all():
+        raise ValueError("A capacity needs positive numbers of parameters, and for each the bits memorised from one seed at least.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence lies in (0, 1), got {confidence!r}.")
+    slope = lambda bits: float((sizes * bits).sum() / (sizes**2).sum())
+    value = slope(np.array([found.mean() for found in seeds]))
+    generator = np.random.default_rng(0)
+    draws = [slope(np.array([generator.choice(found, len(found)).mean() for found in seeds])) for _ in range(RESAMPLES)]
+    low, high = np.percentile(draws, [50 * (1 - confidence), 50 * (1 + confidence)]).tolist()
+    each = [found.mean() / size for size, found in zip(sizes, seeds, strict=True)]
+    counts = sorted({len(found) for found in seeds})
+    assumption = (
+        f"{len(sizes)} sizes of {min(each):.3g} to {max(each):.3g} bits per parameter, {' or '.join(map(str, counts))} seeds each, {confidence:.0%} over seeds"
+    )
+    return Estimate(value, (min(low, value), max(high, value)), assumption, "measured", "argmax", reference)
+
+
+def plateaus(records: Records) -> dict[float, list[float]]:
+    """Most bits memorised over data sizes, for every seed, by parameters; sizes that were never given 1.5 times the bits they memorised are left out."""
+    found: dict[float, dict[Any, float]] = {}
+    given: dict[float, float] = {}
+    for record in records:
+        size, seed = record["parameters"], record["seed"]
+        most = found.setdefault(size, {})
+        most[seed] = max(most.get(seed, 0.0), record["memorised bits"])
+        given[size] = max(given.get(size, 0.0), record["data bits"])
+    return {size: list(most.values()) for size, most in sorted(found.items()) if given[size] >= FULL * max(most.values())}
+
+
+@dataclass(frozen=True)
+class Onset:
+    """Where the loss on other data is highest for one model size: from there on more data lowers it (double descent).
+
+    Attributes:
+        parameters: N.
+        bits: of data, at the vertex of a parabola through the highest point and its neighbours, in the logarithm of bits.
+        between: bits of the neighbours: the grid knows no better.
+        capacity: most bits memorised, mean of the seeds.
+    """
+
+    parameters: float
+    bits: float
+    between: tuple[float, float]
+    capacity: float
+
+    @property
+    def ratio(self) -> float:
+        """Bits of data over bits of capacity: 1 where the second descent begins as soon as data no longer fit."""
+        return self.bits / self.capacity
+
+
+def onsets(records: Records) -> list[Onset]:
+    """The onset of every model size; sizes whose validation loss is highest at an end of the data sizes have none."""
+    found = []
+    for size, seeds in plateaus(records).items():
+        curve = curve_of(records, size, "validation loss")
+        bits, losses = np.array(list(curve)), np.array([float(np.mean(values)) for values in curve.values()])
+        peak = int(losses.argmax())
+        if 0 < peak < len(bits) - 1:
+            vertex = _vertex(np.log(bits[peak - 1 : peak + 2]), losses[peak - 1 : peak + 2])
+            found.append(Onset(size, math.exp(vertex), (float(bits[peak - 1]), float(bits[peak + 1])), float(np.mean(seeds))))
+    return found
+
+
+def double_descent(records: Records, *, reference: str = "") -> Estimate:
+    """Bits of data over capacity at which the validation loss is highest: the geometric mean of the sizes, and the range that the grid leaves all of them.
+
+    Morris et al. 2025 (arXiv 2505.24832, §4) find 1, on text and on random tokens.
+
+    Raises:
+        ValueError: no size whose validation loss rises and then falls.
+    """
+    found = onsets(records)
+    if not found:
+        raise ValueError("No size has its highest validation loss between two data sizes: take more of them on both sides of its capacity.")
+    value = float(np.exp(np.mean([math.log(onset.ratio) for onset in found])))
+    low, high = min(o.between[0] / o.capacity for o in found), max(o.between[1] / o.capacity for o in found)
+    return Estimate(value, (min(low, value), max(high, value)), f"{len(found)} sizes; interval: neighbouring data sizes", "measured", "argmax", reference)
+
+
+def recall_law(records: Records, measure: str = "share") -> PowerLaw:
+    """How recall falls beyond capacity: ``measure = factor · (data bits/capacity)^exponent``, of the runs with more data than 1.5 times their capacity.
+
+    Args:
+        records: runs of a sweep.
+        measure: "share" of the data bits that is memorised (a flat plateau has exponent −1), "exact", "argmax" or "extracted".
+
+    Raises:
+        ValueError: a measure that there is not, fewer than three data sizes beyond capacity at which anything is recalled.
+    """
+    if measure not in ("share", "exact", "argmax", "extracted"):
+        raise ValueError(f"Recall is measured as 'share', 'exact', 'argmax' or 'extracted', got {measure!r}.")
+    capacity = {size: float(np.mean(bits)) for size, bits in plateaus(records).items()}
+    value: Callable[[Mapping], float] = lambda r: r["memorised bits"] / r["data bits"] if measure == "share" else r[measure]
+    beyond = [r for r in records if r["parameters"] in capacity and r["data bits"] > FULL * capacity[r["parameters"]] and value(r) > 0]
+    loads = [r["data bits"] / capacity[r["parameters"]] for r in beyond]
+    if len(set(loads)) < 3:
+        raise ValueError(f"A law of recall needs three data sizes beyond capacity where something is recalled, got {len(set(loads))}.")
+    return power_law(loads, [value(r) for r in beyond])
+
+
+def best_data(records: Records, threshold: float) -> dict[float, float]:
+    """D* of every size, in tokens: the least data size at which ``(training loss − least validation loss)² < σ²`` (Niu et al. 2024, arXiv 2405.08707, §6.3).
+
+    The training loss is the final one of all rows, where the paper averages over batches before the least validation loss; sizes without D* are left out.
+    """
+    best = {}
+    for size in sorted({r["parameters"] for r in records}):
+        gaps: dict[float, list[float]] = {}
+        for r in records:
+            if r["parameters"] == size:
+                least = min([r["validation loss"], *(point[2] for point in r["curve"])])
+                gaps.setdefault(r["examples"] * r["length"], []).append((r["training loss"] - least) ** 2)
+        enough = [tokens for tokens, found in sorted(gaps.items()) if np.mean(found) < threshold]
+        if enough:
+            best[size] = float(enough[0])
+    return best
+
+
+def curve_of(records: Records, size: float, measure: str) -> dict[float, list[float]]:
+    """A measure of one model size against bits of data, all seeds: runs of one number of examples share the mean of their bits."""
+    groups: dict[int, list[Mapping]] = {}
+    for record in records:
+        if record["parameters"] == size:
+            groups.setdefault(record["examples"], []).append(record)
+    return {float(np.mean([r["data bits"] for r in group])): [float(r[measure]) for r in group] for _, group in sorted(groups.items())}
+
+
+def _vertex(x: np.ndarray, y: np.ndarray) -> float:
+    """Where the parabola through three points, the middle one highest, is highest."""
+    second, first, _ = np.polyfit(x - x[1], y, 2)
+    return float(x[1] + (np.clip(-first / (2 * second), x[0] - x[1], x[2] - x[1]) if second < 0 else 0.0))

@@ -1,0 +1,107 @@
+"""Which bound binds: the rules, and what they say in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .sizes import DataSize
+
+BINDINGS = {
+    "data": "data-limited",
+    "capacity": "capacity-limited",
+    "structure": "generalising",
+    "training": "undertrained",
+}
+"""What each bound is called. Not only a colour: each has a word and a sign of its own wherever it is shown."""
+
+SIGNS = {"data": "●", "capacity": "■", "structure": "◆", "training": "▲"}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Thresholds of the verdict. They are conventions, printed on every report.
+
+    Args:
+        share: from this share of the data memorised on a run is data-limited.
+        plateau: from this share of the most that its model size memorised of any data on, a run that is not data-limited is capacity-limited, provided that
+            some other data were memorised whole: else too short a training looks like a small capacity.
+        falling: a run whose training loss fell by more than this share of its whole fall in the last tenth of its steps is undertrained.
+        gap: a run below the plateau whose validation loss exceeds its training loss by at most this share of it, and stands this share below that of the
+            uniform law, is generalising: it learned what is common instead.
+
+    Raises:
+        ValueError: a threshold outside of (0, 1).
+    """
+
+    share: float = 0.9
+    plateau: float = 0.8
+    falling: float = 0.02
+    gap: float = 0.1
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not 0 < value < 1:
+                raise ValueError(f"The threshold {name} lies in (0, 1), got {value!r}.")
+
+    def sentences(self) -> list[str]:
+        """Every rule in words, in the order in which they are asked."""
+        return [
+            f"Data-limited: at least {self.share:.0%} of the data's bits are memorised; more data would be memorised, too.",
+            f"Undertrained: the training loss was still falling, by more than {self.falling:.0%} of its whole fall in the last tenth of the steps.",
+            f"Capacity-limited: at least {self.plateau:.0%} of the most that this model size memorised of any amount of data, while a smaller amount was "
+            "memorised whole, so that training is known to suffice; more data changes little.",
+            f"Generalising: below that, with a validation loss within {self.gap:.0%} of the training loss and at least {self.gap:.0%} below the uniform law; "
+            "what is common is learned instead.",
+            "Undertrained, too: for no such reason; the same model held more of other data, or no amount of data was memorised whole.",
+        ]
+
+
+def binding(point: DataSize, size: Sequence[DataSize], rules: Rules) -> str:
+    """Which bound binds at a data size: a key of ``BINDINGS``.
+
+    Args:
+        point: what was found there.
+        size: all data sizes of the same model size.
+        rules: the thresholds.
+    """
+    if point.share >= rules.share:
+        return "data"
+    if point.falling is not None and point.falling > rules.falling:
+        return "training"
+    if suffices(size, rules) and point.memorised >= rules.plateau * max(other.memorised for other in size):
+        return "capacity"
+    if _generalises(point, rules):
+        return "structure"
+    return "training"
+
+
+def suffices(size: Sequence[DataSize], rules: Rules) -> bool:
+    """Whether a model size memorised some data whole, so that its training is known to suffice."""
+    return any(point.share >= rules.share for point in size)
+
+
+def _generalises(point: DataSize, rules: Rules) -> bool:
+    if point.training is None or point.validation is None or point.uniform is None:
+        return False
+    return point.validation - point.training <= rules.gap * point.validation and point.validation <= (1 - rules.gap) * point.uniform
+
+
+def still_falling(curve: Sequence[Sequence[float]]) -> float | None:
+    """How much of the whole fall of the training loss the last tenth of the steps brought, 0 or more; None where it never fell, or for under three points.
+
+    Args:
+        curve: rows of (step, training loss, …), steps ascending.
+    """
+    if len(curve) < 3:
+        return None
+    steps, losses = (np.array([row[column] for row in curve], dtype=float) for column in (0, 1))
+    fall = losses[0] - losses[-1]
+    if not np.isfinite(losses).all() or not fall > 1e-3 * abs(losses[0]):
+        return None
+    before = np.interp(steps[-1] - 0.1 * (steps[-1] - steps[0]), steps, losses)
+    return max(0.0, float((before - losses[-1]) / fall))

@@ -1,0 +1,136 @@
+"""The records of a sweep, and what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..estimate import Estimate
+from ..fits import PowerLaw
+from ..result import Result, plain, write
+from ..runs import record_files
+from .fits import Onset, best_data, capacity_from_sweep, double_descent, onsets, plateaus, recall_law
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+THRESHOLD = 0.04  # σ² of arXiv 2405.08707
+COLUMNS = (
+    "data", "memory", "feed_forward", "layers", "width", "parameters", "examples", "seed", "data bits", "memorised bits", "exact", "argmax", "extracted",
+    "training loss", "validation loss", "reference loss", "radius",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Memorization(Result):
+    """Runs of a sweep (see ``sweep`` for what a record holds).
+
+    Attributes:
+        records: one per run.
+        reference: the command that made them.
+    """
+
+    records: tuple[dict[str, Any], ...]
+    reference: str = ""
+
+    def __post_init__(self):
+        if not self.records:
+            raise ValueError("There is no run here. A sweep has one at least.")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], reference: str = "") -> Memorization:
+        """Records from a folder of runs, or from a file with one in each line (``keep``).
+
+        Raises:
+            ValueError: nothing there, or lines that are no records.
+        """
+        path = Path(path)
+        try:
+            texts = [file.read_text(encoding="utf-8") for file in record_files(path)] if path.is_dir() else path.read_text(encoding="utf-8").splitlines()
+            records = [json.loads(text) for text in texts]
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} holds no records: {error}. Give the folder of a sweep, or a file with one record in each line.") from None
+        if not all(isinstance(record, dict) and "memorised bits" in record for record in records):
+            raise ValueError(f"Some of the {len(records)} entries in {path} are no runs of a sweep.")
+        order = lambda record: (str(record["data"]), record["parameters"], record["examples"], record["seed"])
+        return cls(tuple(sorted(records, key=order) if path.is_dir() else records), reference)
+
+    def keep(self, path: str | os.PathLike[str]) -> Path:
+        """Write the records into one file, one in each line, whole or not at all."""
+        return write(Path(path), "".join(json.dumps(plain(record), ensure_ascii=False) + "\n" for record in self.records))
+
+    def only(self, **asked: Any) -> Memorization:
+        """The runs with these entries, for example ``only(memory="softmax")``. Raises ValueError where there is none."""
+        return Memorization(tuple(record for record in self.records if all(record.get(name) == value for name, value in asked.items())), self.reference)
+
+    def kinds(self) -> dict[str, Memorization]:
+        """The runs parted by data and memories, by name: capacities are fitted to one kind at a time."""
+        names = ("data", "memory", "feed_forward")
+        found: dict[str, list[dict[str, Any]]] = {}
+        for record in self.records:
+            found.setdefault(", ".join(str(record[name]) for name in names if record.get(name) is not None), []).append(record)
+        return {kind: Memorization(tuple(records), self.reference) for kind, records in found.items()}
+
+    def capacity(self) -> Estimate:
+        """Bits per parameter (``capacity_from_sweep``). Raises ValueError where no size was given 1.5 times the bits it memorised."""
+        found = plateaus(self.records)
+        if not found:
+            raise ValueError("No model was given 1.5 times the bits that it memorised, so that its capacity is not known: take more examples.")
+        return capacity_from_sweep(found, reference=self.reference)
+
+    def double_descent(self) -> Estimate:
+        """Bits of data over capacity at which the loss on other data is highest (``fits.double_descent``)."""
+        return double_descent(self.records, reference=self.reference)
+
+    def onsets(self) -> list[Onset]:
+        """The same for every size by itself."""
+        return onsets(self.records)
+
+    def recall_law(self, measure: str = "share") -> PowerLaw:
+        """How recall falls beyond capacity (``fits.recall_law``)."""
+        return recall_law(self.records, measure)
+
+    def best_data(self, threshold: float = THRESHOLD) -> dict[float, float]:
+        """D* in tokens by parameters (``fits.best_data``)."""
+        return best_data(self.records, threshold)
+
+    def balance(self, threshold: float = THRESHOLD) -> Any:
+        """``N ∝ D*^k`` (``analysis.memory_model.model_data_balance``). Raises ValueError where no size has a D*."""
+        from ..memory_model import model_data_balance
+
+        best = best_data(self.records, threshold)
+        return model_data_balance(list(best), list(best.values()))
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{name: record[name] for name in COLUMNS if record.get(name) is not None} for record in self.records]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": type(self).__name__, "reference": self.reference, "findings": plain(self.findings()), "rows": plain(list(self.records))}
+
+    def findings(self) -> dict[str, dict[str, Any]]:
+        """Capacity and onset of every kind, where the runs allow them."""
+        found: dict[str, dict[str, Any]] = {}
+        for kind, part in self.kinds().items():
+            found[kind] = {}
+            for name, fit in (("bits per parameter", part.capacity), ("double descent", part.double_descent)):
+                try:
+                    found[kind][name] = fit().row()
+                except ValueError as error:
+                    found[kind][name] = {"value": None, "assumption": str(error)}
+        return found
+
+    def plot(self) -> Figure:
+        from ..plots.memorization import memorised
+
+        return memorised(self)
+
+    def __str__(self) -> str:
+        lines = [self.table(), ""]
+        for kind, found in self.findings().items():
+            for name, row in found.items():
+                said = f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}] ({row['assumption']})" if row["value"] is not None else row["assumption"]
+                lines.append(f"{kind}: {name} {said}")
+        return "\n".join(lines)

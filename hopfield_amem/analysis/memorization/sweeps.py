@@ -1,0 +1,98 @@
+"""Sweeps over models, data and seeds: runs of one shape trained together, each with a record of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..runs import Record, take
+from .corpus import MakeData
+from .models import MakeModel
+from .result import Memorization
+from .training import Training
+from .work import Runs, Unit, key
+
+TOGETHER = 24  # runs of one stack
+STANDARD = Training()
+APART = ("examples", "seed")  # in which runs of one stack may differ
+
+
+def sweep(
+    make_model: MakeModel,
+    make_data: MakeData,
+    sizes: Sequence[Mapping[str, Any]],
+    examples: Sequence[int],
+    *,
+    seeds: Iterable[int] = (0,),
+    training: Training = STANDARD,
+    folder: str | os.PathLike[str] | None = None,
+    processes: int = 1,
+) -> Memorization:
+    """Train every model on every amount of data, from every seed, and measure what it has memorised.
+
+    Runs that differ only in data size and seed are trained together (``train_together``), up to 24 at once; each leaves a record of its own, and a
+    sweep cut short does again only the runs that have none.
+
+    Args:
+        make_model: ``(symbols, **size) -> model``, tokens (batch, T) -> logits (batch, T, symbols), for example ``language_model``. Any callable will do.
+        make_data: ``(examples, seed) -> Corpus``, for example ``UniformTokens()``.
+        sizes: what the model is made of, for example ``[{"width": 8}, {"width": 16, "memory": "entmax"}]``. Defaults of ``make_model`` are recorded, too.
+        examples: rows to train on.
+        seeds: of the data, the fresh model and the order of rows.
+        training: what every run takes.
+        folder: where records are kept (``analysis.take``). None keeps none.
+        processes: stacks that are trained at once, each on one thread.
+
+    Returns:
+        The records, sizes × examples × seeds. Each is flat: what was asked (``data``, ``model``, the size, ``examples``, ``seed``, ``steps``, …) and what
+        was found (``parameters``, ``data bits``, ``memorised bits``, ``exact``, ``argmax``, ``extracted``, losses in nats per token, ``radius``,
+        ``membership``, ``curve``, ``environment``, ``training seconds`` of the stack shared among its runs).
+
+    Raises:
+        ValueError: nothing to sweep, the same run asked for twice, names that mean two things.
+        RuntimeError: a run failed; the others are kept.
+    """
+    configs = [
+        _config(make_model, make_data, size, training) | {"examples": int(count), "seed": int(seed)}
+        for size, count, seed in itertools.product(sizes, examples, seeds)
+    ]
+    if not configs:
+        raise ValueError("A sweep needs at least one size, one number of examples and one seed.")
+    runs = Runs(make_model, make_data, training, tuple(sorted({name for size in sizes for name in {**_defaults(make_model), **size}})))
+    where = None if folder is None else str(folder)
+    units = [{"runs": stack} for stack in _stacks(configs, runs)]
+    done = take(Unit(runs, where), units, processes=processes, title="memorization")
+    records = {key(record, configs[0]): record for unit in done for record in unit["records"]}
+    return Memorization(tuple(records[key(config, configs[0])] for config in configs))
+
+
+def _config(make_model: MakeModel, make_data: MakeData, size: Mapping[str, Any], training: Training) -> Record:
+    data = {"data": getattr(make_data, "name", None) or getattr(make_data, "__name__", type(make_data).__name__)}
+    fields = dataclasses.asdict(make_data) if dataclasses.is_dataclass(make_data) and not isinstance(make_data, type) else {}
+    model = {"model": getattr(make_model, "__qualname__", type(make_model).__name__)}
+    parts = [data, fields, model, _defaults(make_model) | dict(size), dataclasses.asdict(training), dict.fromkeys(APART)]
+    names = [name for part in parts for name in part]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} would mean two things in a record: name the sizes of the model otherwise.")
+    return {name: value for part in parts[:-1] for name, value in part.items()}
+
+
+def _defaults(make_model: MakeModel) -> Record:
+    """The keyword arguments that ``make_model`` has defaults for."""
+    named = inspect.signature(make_model).parameters.values()
+    return {p.name: p.default for p in named if p.default is not p.empty and isinstance(p.default, (int, float, str, bool, type(None)))}
+
+
+def _stacks(configs: list[Record], runs: Runs) -> list[list[Record]]:
+    """Runs that may be trained together, the largest models first, so that processes end at about the same time."""
+    groups: dict[str, list[Record]] = {}
+    for config in configs:
+        groups.setdefault(key(config, {name: None for name in config if name not in APART}), []).append(config)
+    shape = lambda group: sum(p.numel() for p in runs.model(group[0], runs.make_data(group[0]["examples"], group[0]["seed"]).symbols).parameters())
+    ordered = sorted(groups.values(), key=shape, reverse=True)
+    return [group[i : i + TOGETHER] for group in ordered for i in range(0, len(group), TOGETHER)]

@@ -1,0 +1,358 @@
+"""How much models memorise: exact bits, models that know everything or nothing, stacks that train as one by one does, sweeps that go on."""
+
+import gzip
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from hopfield_amem.analysis import memorization
+from hopfield_amem.analysis.memorization import (
+    Corpus,
+    Glosses,
+    Memorization,
+    Text,
+    Training,
+    UniformTokens,
+    ZipfFacts,
+    attainable_memorization,
+    capacity_from_sweep,
+    double_descent_size,
+    extracted,
+    language_model,
+    membership_f1,
+    parameters,
+    predicted_memorization,
+    sweep,
+    train,
+    train_together,
+    unintended_memorization,
+)
+from hopfield_amem.analysis.memorization.measures import findings
+from hopfield_amem.analysis.memorization.training import batches
+from hopfield_amem.cli import app
+from hopfield_amem.energies import Simplex, Tsallis
+
+
+class Knowing(nn.Module):
+    """Predicts the tokens of rows it holds as one who knows that the row is one of them; of every other row nothing."""
+
+    def __init__(self, rows, symbols):
+        super().__init__()
+        self.rows, self.symbols, self.none = rows, symbols, nn.Parameter(torch.zeros(()))
+
+    def forward(self, tokens):
+        rows, length = self.rows.to(tokens), tokens.shape[1]
+        agree = (rows[:, None, :length] == tokens).cumprod(-1).double()  # (stored, batch, T)
+        counts = torch.einsum("nbt,ntv->btv", agree, nn.functional.one_hot(rows[:, 1 : length + 1], self.symbols).double())
+        counts = torch.where(counts.sum(-1, keepdim=True) > 0, counts, 1.0)
+        return counts.log()
+
+
+def test_published_membership():
+    """F1 of GPT-2 XL and small at the sizes predicted for 0.55, 0.75 and 0.95 (arXiv 2505.24832; numbers of the corrected formula)."""
+    for size, counts, values in (
+        (1.556e9, (170_654_583, 76_795_021, 18_851_574), (0.5463, 0.7451, 0.9499)),
+        (1.24e8, (13_566_442, 6_104_935, 1_498_634), (0.5467, 0.7457, 0.9501)),
+    ):
+        for count, value in zip(counts, values, strict=True):
+            assert membership_f1(count, 64, 50257, size) == pytest.approx(value, abs=1.5e-3)
+    assert membership_f1(1e15, 64, 50257, 1e6) == pytest.approx(0.5)
+    assert membership_f1(1, 64, 50257, 1e12) == 1
+
+
+def test_the_capacity_law_has_its_corner_where_the_second_descent_begins():
+    corner = double_descent_size(6.67e5, 64, 2048)
+    assert predicted_memorization(6.67e5, corner / 2, 64, 2048) == pytest.approx(corner / 2 * 704)  # 704 bits per sequence
+    assert predicted_memorization(6.67e5, corner, 64, 2048) == pytest.approx(3.54 * 6.67e5)
+    assert predicted_memorization(6.67e5, 9 * corner, 64, 2048, alpha=3.54) == pytest.approx(3.54 * 6.67e5)
+    for bad, says in (((0, 1, 4, 4), "parameters"), ((1, -1, 4, 4), "sequences"), ((1, 1, 0, 4), "at least"), ((1, 1, 4, 1), "at least")):
+        with pytest.raises(ValueError, match=says):
+            predicted_memorization(*bad)
+
+
+def test_bits_beyond_a_reference():
+    model, reference = torch.tensor([0.5, 0.25, 0.125]).log(), torch.tensor(0.25).log()
+    torch.testing.assert_close(unintended_memorization(model, reference), torch.tensor([1.0, 0.0, 0.0]))
+    with pytest.raises(ValueError, match="one reference for each"):
+        unintended_memorization(model, torch.zeros(2))
+
+
+@pytest.mark.parametrize("examples", [1, 17, 63, 100])
+def test_uniform_tokens_have_the_bits_they_should(examples):
+    data = UniformTokens(11, 12)
+    corpus = data(examples, 3)
+    assert corpus.bits == pytest.approx(examples * 12 * math.log2(11))
+    assert not {*map(tuple, corpus.training.tolist())} & {*map(tuple, corpus.validation.tolist())}
+    torch.testing.assert_close(data(200, 3).training[:examples], corpus.training)
+    with pytest.raises(ValueError, match="repeat each other"):
+        UniformTokens(2, 4)(40, 0)
+
+
+def test_facts_are_met_as_zipf_has_it():
+    data = ZipfFacts(64, 8, 3, alpha=1.0)
+    corpus = data(20000, 0)
+    keys, counts = torch.unique(corpus.training, dim=0, return_counts=True)
+    assert corpus.bits == len(keys) * 9 == 64 * 9  # three tokens of eight each, all facts met
+    assert corpus.counted == (3, 4, 5) and corpus.length == 6  # 128 keys in base 8: three digits
+    expected = torch.arange(1, 65).double() ** -1
+    torch.testing.assert_close(counts.sort(descending=True).values.double() / 20000, expected / expected.sum(), atol=0.01, rtol=0)
+    assert not {*map(tuple, corpus.training[:, :4].tolist())} & {*map(tuple, corpus.validation[:, :4].tolist())}
+
+
+def test_parts_of_a_text_are_disjoint(tmp_path):
+    corpus = Text(None, 24)(300, 1)
+    parts = [{*map(tuple, rows.tolist())} for rows in (corpus.training, corpus.validation, corpus.reference)]
+    assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+    assert len(parts[0]) == 300 and corpus.bits is None
+    (tmp_path / "some.txt").write_text("\n\n".join(f"paragraph {i} says {i * i}" for i in range(99)))
+    assert len(Text(str(tmp_path), 8)(5, 0).training) == 5
+    with pytest.raises(ValueError, match="were asked for"):
+        Text(str(tmp_path / "some.txt"), 8)(10**6, 0)
+    with pytest.raises(ValueError, match="cannot be read"):
+        Text(str(tmp_path / "none.txt"))(1, 0)
+
+
+def test_a_dictionary_as_debian_packs_it(tmp_path):
+    with pytest.raises(ValueError, match="dict-wn"):
+        Glosses(str(tmp_path))(1, 0)
+    entries = [f"word{i}\n  n 1: the gloss of number {i}, which is {i * 7}".encode() for i in range(80)]
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    number = lambda n: (number(n // 64) if n >= 64 else "") + digits[n % 64]
+    places = [sum(map(len, entries[:i])) for i in range(80)]
+    index = [f"word{i}\t{number(places[i])}\t{number(len(entry))}" for i, entry in enumerate(entries)]
+    (tmp_path / "wn.index").write_text("\n".join(["00-database-info\tA\tA", *index]))
+    (tmp_path / "wn.dict.dz").write_bytes(gzip.compress(b"".join(entries)))
+    first = bytes(Glosses(str(tmp_path), 24)(10, 0).training[0, 1:].tolist()).decode()
+    assert re.match(r"word\d+ n 1: the gloss of", first)
+
+
+@pytest.mark.parametrize("examples", [2, 17, 100])
+def test_a_model_that_knows_all_rows_attains_the_bound(examples):
+    corpus = UniformTokens(16, 12)(examples, 0)
+    found = findings(Knowing(corpus.training, corpus.symbols), corpus)
+    assert found["memorised bits"] == pytest.approx(attainable_memorization(examples, 12, 16))
+    assert found["training loss"] == pytest.approx(math.log(examples) / 12)
+    assert found["extracted"] == 1 and found["membership"]["AUROC"] == 1 and found["membership"]["F1"] == 1
+    assert found["reference loss"] == pytest.approx(math.log(16))
+
+
+def test_a_model_that_knows_nothing_memorised_nothing():
+    corpus = UniformTokens(16, 12)(50, 0)
+    found = findings(Knowing(corpus.validation[:0], corpus.symbols), corpus)
+    assert found["memorised bits"] == 0 and found["net bits"] == pytest.approx(50 * 12 * (4 - math.log2(17)))  # the start is a symbol, too
+    assert found["membership"] == {"F1": pytest.approx(2 / 3), "AUROC": 0.5} and found["extracted"] == 0
+    with pytest.raises(ValueError, match="leaves something"):
+        extracted(nn.Linear(1, 1), corpus, prefix=12)
+
+
+def test_facts_are_extracted_from_their_keys():
+    corpus = ZipfFacts(40, 8, 3)(500, 0)
+    found = findings(Knowing(corpus.training, corpus.symbols), corpus)
+    assert found["memorised bits"] == pytest.approx(corpus.bits)  # a key tells its value: nothing is lost to order
+    assert found["exact"] == found["argmax"] == found["extracted"] == 1
+
+
+def test_every_row_comes_before_one_comes_again():
+    for count in (1, 5, 40):
+        drawn = torch.cat(list(batches(count, Training(steps=30, batch=8), 0)))[: 240 // count * count]
+        assert (torch.bincount(drawn, minlength=count) == 240 // count).all()
+
+
+@pytest.mark.parametrize("kind", [{"memory": "softmax"}, {"memory": "delta"}, {"memory": "deltaformer"}, {"memory": "entmax"}, {"feed_forward": "softmax"}])
+def test_a_stack_trains_as_one_by_one_does(kind):
+    data, training = UniformTokens(8, 12), Training(steps=15, batch=8, evaluations=5)
+    corpora = [data(count, seed) for seed, count in enumerate((3, 17, 40))]
+    fresh = lambda: [(torch.manual_seed(seed), language_model(9, 8, **kind))[1] for seed in range(3)]
+    together = train_together(fresh(), corpora, training)
+    apart = [train(model, corpus, training, seed=seed) for seed, (model, corpus) in enumerate(zip(fresh(), corpora, strict=True))]
+    for mine, plain in zip(together, apart, strict=True):
+        torch.testing.assert_close(torch.tensor(mine.curve), torch.tensor(plain.curve), rtol=1e-5, atol=1e-5)
+        assert mine.together == 3 and plain.together == 1
+    assert together[0].curve[-1][1] < together[0].curve[0][1]
+
+
+def test_thresholds_stop_when_found_in_a_stack_too(monkeypatch):
+    """Sparse weights of many models take as many Newton steps as those of one."""
+    taken = []
+    slope = Tsallis.slope
+    monkeypatch.setattr(Tsallis, "slope", lambda self, score: taken.append(1) or slope(self, score))
+    score = torch.randn(3, 40, 16, dtype=torch.float64)
+    weigh = lambda rows: Simplex().weights(Tsallis(1.5), rows)
+    plain, alone = weigh(score), len(taken)
+    taken.clear()
+    torch.testing.assert_close(torch.func.vmap(weigh)(score), plain)
+    assert len(taken) == alone < 30
+
+
+class Recurrent(nn.Module):
+    """Somebody's own model."""
+
+    def __init__(self, symbols, width):
+        super().__init__()
+        self.embedding, self.memory, self.output = nn.Embedding(symbols, width), nn.GRU(width, width, batch_first=True), nn.Linear(width, symbols)
+
+    def forward(self, tokens):
+        return self.output(self.memory(self.embedding(tokens))[0])
+
+
+def recurrent(symbols, width=4):
+    return Recurrent(symbols, width)
+
+
+def test_what_cannot_be_stacked_says_so_and_is_trained():
+    corpora = [UniformTokens(8, 12)(5, 0)] * 2
+    with pytest.warns(RuntimeWarning, match="one after the other: their parameters differ"):
+        found = train_together([language_model(9, 4), language_model(9, 8)], corpora, Training(steps=3))
+    assert [run.together for run in found] == [1, 1]
+    with pytest.warns(RuntimeWarning, match="one after the other"):
+        train_together([recurrent(9), recurrent(9)], corpora, Training(steps=3))
+    with pytest.raises(ValueError, match="One corpus and one seed"):
+        train_together([recurrent(9)], corpora, Training())
+
+
+def test_parameters_are_counted_where_they_belong():
+    counts = parameters(language_model(33, 8))
+    attention, memory = 4 * 8 * 9 + 2, 2 * 8 * 32 + 40  # four projections and their biases, β of two heads; keys, values, their biases
+    assert counts == {"parameters": 2 * 33 * 8 + attention + memory + 6 * 8, "parameters attention": attention, "parameters feed-forward": memory}
+    with pytest.raises(ValueError, match="'softmax', 'entmax'"):
+        language_model(33, 8, memory="none")
+    with pytest.raises(ValueError, match="multiple"):
+        language_model(33, 6)
+
+
+SMALL = Training(steps=250, batch=32, rate=0.03)
+
+
+def test_a_sweep_memorises_what_fits_and_no_more(tmp_path):
+    found = sweep(language_model, UniformTokens(16, 12), [{"width": 8}], (8, 24, 72, 216), training=SMALL)
+    records = found.records
+    assert [record["examples"] for record in records] == [8, 24, 72, 216]
+    for record in records:
+        assert record["net bits"] <= attainable_memorization(record["examples"], 12, 16)
+        assert record["data bits"] == record["examples"] * 48 and record["together"] == 4
+    assert records[0]["memorised bits"] > 0.97 * attainable_memorization(8, 12, 16) and records[0]["extracted"] == 1
+    assert records[3]["memorised bits"] < 0.3 * records[3]["data bits"]
+    assert 0.5 < found.capacity().value < 3.6
+    peak = max(records, key=lambda record: record["validation loss"])
+    assert peak is not records[3] and records[3]["validation loss"] < 0.6 * peak["validation loss"]
+    assert json.loads(json.dumps(found.to_json()))["rows"][0]["curve"][-1][0] == 250
+    assert "bits per parameter" in str(found)
+    assert Memorization.load(found.keep(tmp_path / "records.jsonl")).records == tuple(json.loads(json.dumps(records)))
+    with pytest.raises(ValueError, match="holds no records"):
+        Memorization.load(tmp_path / "none")
+
+
+def test_a_sweep_does_what_is_missing(tmp_path):
+    asked = (UniformTokens(8, 12), [{"width": 4}, {"width": 8}], (4, 12))
+    run = lambda **more: sweep(language_model, *asked, training=Training(steps=5, batch=4), folder=tmp_path, **more)
+    first = run(seeds=(0, 1))
+    paths = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    assert len(paths) == len(first.records) == 8
+    lost, broken = sorted(paths)[:2]
+    lost.unlink()
+    broken.write_text("{")
+    with pytest.warns(UserWarning, match="corrupt"):
+        again = run(seeds=(0, 1))
+    assert {path for path, then in paths.items() if path.stat().st_mtime_ns != then} == {lost, broken}
+    for one, other in zip(first.records, again.records, strict=True):
+        assert one["seed"] == other["seed"] and one["width"] == other["width"]
+        assert one["memorised bits"] == pytest.approx(other["memorised bits"], rel=1e-3, abs=1e-3)
+    assert len(run(seeds=(0, 1, 2)).records) == 12 and len(list(tmp_path.rglob("*.json"))) == 12
+
+
+def test_any_model_any_data_and_doors(tmp_path):
+    def pairs(examples, seed):
+        rows = torch.randint(3, (examples, 5), generator=torch.Generator().manual_seed(seed))
+        return Corpus(rows, rows + 1, 5, bits_per_example=4 * math.log2(3))
+
+    found = sweep(recurrent, pairs, [{}], (6,), training=Training(steps=4), folder=tmp_path)
+    assert found.records[0] | {"data": "pairs", "model": "recurrent", "width": 4, "radius": None} == found.records[0]
+    for wrong, says in (
+        (lambda: sweep(recurrent, pairs, [], (6,)), "at least one size"),
+        (lambda: sweep(recurrent, pairs, [{"steps": 4}], (6,)), "two things"),
+        (lambda: Training(steps=0), "at least 1"),
+        (lambda: Training(rate=-1.0), "learning rate"),
+        (lambda: ZipfFacts(alpha=-1.0), "exponent"),
+        (lambda: Corpus(torch.zeros(2, 3), torch.zeros(2, 3), 4), "whole numbers"),
+        (lambda: Corpus(torch.zeros(2, 3).long(), torch.zeros(2, 3).long(), 4), "against a law"),
+        (lambda: Memorization(()), "no run"),
+        (lambda: memorization.study("huge"), "'tiny'"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            wrong()
+
+
+def test_a_run_that_diverges_fails_alone(tmp_path):
+    def bursting(symbols, width=8):
+        model = language_model(symbols, width)
+        if torch.initial_seed() == 1:
+            model.embedding.weight.data.fill_(torch.inf)
+        return model
+
+    with pytest.raises(RuntimeError, match="diverged"):
+        sweep(bursting, UniformTokens(8, 12), [{}], (4,), seeds=(0, 1, 2), training=Training(steps=3, batch=4), folder=tmp_path)
+    assert sorted(record["seed"] for record in Memorization.load(tmp_path).records) == [0, 2]
+
+
+def test_text_is_measured_against_a_reference_model():
+    found = sweep(language_model, Text(None, 16), [{"width": 8}], (8, 64), training=Training(steps=120, batch=16, rate=0.02))
+    few, many = found.records
+    assert few["reference loss"] < math.log(257) and few["together"] == 3  # the reference model is one of the stack
+    assert few["data bits"] == pytest.approx(few["reference loss"] * 8 * 16 / math.log(2))
+    assert 0 < few["memorised bits"] < few["data bits"] and few["training loss"] < many["training loss"] < few["validation loss"]
+
+
+def plateau(size, seed, examples, alpha=2.0):
+    """A run of a model that holds α bits per parameter, no more and no less."""
+    bits = 80.0 * examples
+    return {
+        "data": "uniform", "parameters": size, "seed": seed, "examples": examples, "length": 16, "data bits": bits, "memorised bits": min(bits, alpha * size),
+        "exact": min(1.0, (alpha * size / bits) ** 2), "argmax": 0.5, "extracted": 0.0, "training loss": max(0.0, 3 - 3 * alpha * size / bits),
+        "validation loss": 3 + 9 * math.exp(-math.log(bits / (alpha * size)) ** 2), "reference loss": 3.0, "curve": [],
+    }  # fmt: skip
+
+
+def test_fits_find_the_laws_they_are_given():
+    runs = [plateau(size, seed, examples) for size in (400, 800, 1600) for seed in (0, 1) for examples in (5, 10, 20, 40, 80, 160, 320, 640)]
+    found = Memorization(tuple(runs))
+    assert found.capacity().value == pytest.approx(2.0) and found.capacity().interval == pytest.approx((2.0, 2.0))
+    assert found.double_descent().value == pytest.approx(1.0, rel=1e-6)
+    assert [onset.bits for onset in found.onsets()] == pytest.approx([800, 1600, 3200])
+    assert found.recall_law().exponent == pytest.approx(-1.0) and found.recall_law("exact").exponent == pytest.approx(-2.0)
+    best = found.best_data()
+    assert list(best) == [400, 800, 1600] and best[1600] == 2 * best[800] == 4 * best[400]
+    assert capacity_from_sweep({100: [100, 300], 200: [400]}).interval[0] < 2 < capacity_from_sweep({100: [100, 300], 200: [400]}).interval[1]
+    with pytest.raises(ValueError, match="take more examples"):
+        Memorization(tuple(runs[:2])).capacity()
+    with pytest.raises(ValueError, match="highest validation loss"):
+        Memorization(tuple(run for run in runs if run["examples"] > 80)).double_descent()
+    with pytest.raises(ValueError, match="'share'"):
+        found.recall_law("bits")
+
+
+def test_the_command_keeps_records_numbers_and_pictures(tmp_path, monkeypatch):
+    part = memorization.presets.Part(UniformTokens(8, 12), ({"width": 4}, {"width": 8}), (4, 16, 64), 1, Training(steps=5, batch=4))
+    monkeypatch.setitem(memorization.PRESETS, "tiny", memorization.Preset((part,), "a moment"))
+    done = CliRunner().invoke(app, ["memorize", "--preset", "tiny", "--out", str(tmp_path), "--processes", "1"])
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "runs").rglob("*.json"))) == 6
+    kept = json.loads((tmp_path / "memorization.json").read_text())
+    assert kept["reference"] == "hopfield-amem memorize --preset tiny" and len(kept["rows"]) == 6
+    assert {path.name for path in tmp_path.glob("*.png")} == {"memorization.png", "surfaces_1.png"}
+    refused = CliRunner().invoke(app, ["memorize", "--preset", "huge", "--out", str(tmp_path)])
+    assert refused.exit_code == 2 and "'default'" in refused.output
+
+
+def test_the_blocks_of_the_page_run():
+    page = Path(__file__).parents[1] / "docs" / "memorization.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    found: dict = {}
+    for block in blocks:
+        exec(block, found)
+    assert len(blocks) >= 3 and found["runs"][0].together == 24
