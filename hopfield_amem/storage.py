@@ -6,9 +6,11 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,16 +53,9 @@ def save_memory(
     tensors = {"keys": keys, "values": values, "presence": presence, "beta": read.beta if isinstance(read.beta, Tensor) else None}
     tensors |= {EXTRA + name: tensor for name, tensor in (extra or {}).items()}
     held = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items() if t is not None}
-    text = json.dumps({"format": FORMAT, "version": VERSION, "spec": _to_plain(spec)})
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file(held, temporary, metadata={FORMAT: text})
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    described = metadata(spec)
+    with replacing(path) as temporary:
+        save_file(held, temporary, metadata=described)
 
 
 def _umask() -> int:
@@ -70,6 +65,29 @@ def _umask() -> int:
     return mask
 
 
+def metadata(spec: ReadEnergy | Memory) -> dict[str, str]:
+    """What a file says about itself beside its tensors.
+
+    Raises:
+        ValueError: a spec made of plain functions, which a file cannot hold.
+    """
+    return {FORMAT: json.dumps({"format": FORMAT, "version": VERSION, "spec": _to_plain(spec)})}
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[str]:
+    """The name of a file beside ``path`` that takes its place when all went well, and is removed otherwise."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
 def load_memory(path: str | Path) -> StoredMemory:
     """Read a file written by ``save_memory``.
 
@@ -77,19 +95,9 @@ def load_memory(path: str | Path) -> StoredMemory:
         FileNotFoundError: no such file.
         ValueError: a file that is damaged, was written by something else or by a newer version, or holds tensors that do not fit.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no stored memory at {path}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(FORMAT)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error}). Load a file written by save_memory.") from None
-    if text is None or "keys" not in tensors:
-        raise ValueError(f"{path} is a safetensors file, but not a stored memory: it lacks the {FORMAT} entry or the tensor 'keys'.")
+    with opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+        text = file.metadata()[FORMAT]
     try:
         spec = _spec(json.loads(text), tensors.get("beta"))
         extra = {name.removeprefix(EXTRA): tensor for name, tensor in tensors.items() if name.startswith(EXTRA)}
@@ -99,6 +107,34 @@ def load_memory(path: str | Path) -> StoredMemory:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} holds a memory that cannot be restored: {error}") from None
     return stored
+
+
+def load_spec(path: str | Path) -> ReadEnergy | Memory:
+    """The spec in a file alone. Errors as of ``load_memory``."""
+    with opened(path) as file:
+        beta = file.get_tensor("beta") if "beta" in file.keys() else None  # noqa: SIM118
+        text = file.metadata()[FORMAT]
+    try:
+        return _spec(json.loads(text), beta)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} holds a memory that cannot be restored: {error}") from None
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Any]:
+    """A file of a stored memory, for reading (its tensors are mapped into memory, not copied)."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no stored memory at {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            if FORMAT not in (file.metadata() or {}) or "keys" not in file.keys():  # noqa: SIM118
+                raise ValueError(f"{path} is a safetensors file, but not a stored memory: it lacks the {FORMAT} entry or the tensor 'keys'.")
+            yield file
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}). Load a file written by save_memory.") from None
 
 
 def _fits(read: ReadEnergy, keys: Tensor, values: Tensor | None, presence: Tensor | None) -> None:

@@ -1,0 +1,7 @@
+"""BEYOND ONE MACHINE: memories whose slots are spread over the processes of torch.distributed, read as one."""
+
+from .memory import ShardedMemory
+from .ranks import RankLost, Ranks
+from .retrieve import Gathered, retrieve
+
+__all__ = ["Gathered", "RankLost", "Ranks", "ShardedMemory", "retrieve"]
