@@ -1,4 +1,4 @@
-"""The command line: ``hopfield-amem demo``, ``hopfield-amem energies``."""
+"""The command line: ``hopfield-amem --help``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .holds import capacity
+from .laws import association_scaling, snr
+from .looks import landscape
+from .memorize import memorize
+from .report import report
+from .runs import runs
 
 app = typer.Typer(
     help="Energy-based associative memories: write the energy, get the layer, the kernel and the capacity law.", no_args_is_help=True, add_completion=False
@@ -24,7 +31,7 @@ def demo(
         numbers = [int(load) for load in loads.split(",")]
     except ValueError:
         raise typer.BadParameter(f"expected whole numbers separated by commas, for example 25,400; got {loads!r}.", param_hint="--loads") from None
-    from .demo import run
+    from ..demo import run
 
     try:
         run(out, [10, 100] if quick else numbers, seed=seed, epochs=10 if quick else 60)
@@ -38,14 +45,14 @@ def energies(
 ) -> None:
     """List the preset energies and memories, and their equations."""
     if markdown:
-        from .analysis.catalogue import page
+        from ..analysis.catalogue import page
 
         typer.echo(page(), nl=False)
         return
     from rich.console import Console
     from rich.table import Table
 
-    from . import ENERGIES, MEMORIES
+    from .. import ENERGIES, MEMORIES
 
     table = Table("preset", "energy", title="hopfield_amem.ENERGIES")
     for name, energy in ENERGIES.items():
@@ -56,5 +63,6 @@ def energies(
     Console().print(table, written)
 
 
-if __name__ == "__main__":
-    app()
+for command in (capacity, snr, association_scaling, landscape, memorize, report):
+    app.command()(command)
+app.add_typer(runs, name="runs")

@@ -1,0 +1,5 @@
+"""``python -m hopfield_amem.cli``."""
+
+from . import app
+
+app()
