@@ -9,16 +9,19 @@ GPU_READY = $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))
 GPU_RUN = env -u TRITON_INTERPRET PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON)
 GPU_TESTS ?= tests/interpreted
 GPU_OPTIONS ?= $(if $(QUICK),--quick)
+PRESET ?= default
 
-.PHONY: help demo test check examples kernels bench gpu clean
+.PHONY: help demo gallery study test check examples kernels bench gpu clean
 
 help:
 	@echo "make demo      store, damage and recall real images with every energy; pictures in out/demo"
+	@echo "make gallery   every figure of the analysis floor, in out/gallery"
 	@echo "make test      the tests"
 	@echo "make check     lint and types"
 	@echo "make examples  run every example"
 	@echo "make kernels   compile the kernels for a GPU (none is needed): registers, spills, shared memory; KERNELS=--subset for a few"
 	@echo "make bench     measure against the peers; results in benchmarks/results"
+	@echo "make study     how many bits models memorise, a quarter of an hour on 2 cores; records in out/study. PRESET=tiny, large"
 	@echo "make gpu       on a GPU: test the kernels compiled, measure them against the peers; docs/performance.md. QUICK=1, GPU_PYTHON=python3"
 	@echo "make clean     remove the environment and everything generated"
 
@@ -31,6 +34,9 @@ $(READY): pyproject.toml constraints.txt Makefile
 
 demo: $(READY)
 	$(BIN)/hopfield-amem demo
+
+gallery: $(READY)
+	$(BIN)/python examples/gallery.py --full
 
 # Triton decides when it is imported whether kernels are interpreted, so that their tests need a process of their own.
 test: $(READY)
@@ -58,6 +64,15 @@ bench: $(READY)
 	$(BIN)/python benchmarks/networks.py
 	$(BIN)/python benchmarks/binary.py
 	$(BIN)/python benchmarks/structured.py
+	$(BIN)/python benchmarks/capacity.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/memorization.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/streamed.py
+
+# Cut short, it goes on where it stopped.
+study: $(READY)
+	$(BIN)/hopfield-amem memorize --preset $(PRESET) --out out/study
 
 # The benchmark runs even where a test fails, so that a GPU lent for an hour gives both answers; either failing fails the target.
 gpu: $(GPU_READY)

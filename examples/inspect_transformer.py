@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModel, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from hopfield_amem.analysis.plots import save
-from hopfield_amem.analysis.plots_association import association_heads
+from hopfield_amem.analysis.plots.association import association_heads
 from hopfield_amem.integrations.huggingface import inspect
 
 

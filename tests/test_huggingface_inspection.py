@@ -17,7 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from hopfield_amem import presets
 from hopfield_amem.analysis.association import active_slots, effective_slots, metastable_class, metastable_size, retrieval_noise, score_margin
 from hopfield_amem.analysis.inspection import tabulate
-from hopfield_amem.analysis.plots_association import association_heads
+from hopfield_amem.analysis.plots.association import association_heads
 from hopfield_amem.analysis.tally import HeadTally, Reading, SlotTally
 from hopfield_amem.descent import FixedPoint, Flow
 from hopfield_amem.integrations.huggingface import hopfield_, inspect, own_activation, reading, register_attention
