@@ -74,7 +74,7 @@ bench: $(READY)
 study: $(READY)
 	$(BIN)/hopfield-amem memorize --preset $(PRESET) --out out/study
 
-# The benchmark runs even where a test fails, so that a GPU lent for an hour gives both answers; either failing fails the target.
+# The benchmark runs even where a test fails, so that one run on a GPU gives both answers; either failing fails the target.
 gpu: $(GPU_READY)
 	@$(GPU_RUN) benchmarks/gpu.py check
 	@processes=$$($(GPU_RUN) -c "import xdist" 2>/dev/null && echo "-n 8"); \

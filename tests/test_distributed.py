@@ -338,7 +338,7 @@ def test_a_rank_that_does_not_answer_ends_the_job(tmp_path):
     for way, (reads, leaves) in pairs.items():
         reads.join(60)
         leaves.kill()
-        assert reads.exitcode == 1, way  # an error, not a hang
+        assert reads.exitcode not in (0, None), way  # an error, not a hang (gloo may abort a process that leaves while its peer stalls)
         seconds, _, message = (tmp_path / f"{way}.txt").read_text(encoding="utf-8").partition(" ")
         assert float(seconds) < 15 and message.startswith("Rank 0 of 2 waited for another rank that did not answer")
 
