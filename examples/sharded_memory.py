@@ -8,6 +8,7 @@ Every rank keeps its share of the patterns. A step of recall sends one packed su
 
 import argparse
 import os
+import shutil
 import tempfile
 import time
 from datetime import timedelta
@@ -50,9 +51,8 @@ def run(patterns: int, folder: str) -> None:
     if rank == 0:
         size = len(memory) * WIDTH * 4 / 2**20
         print(f"{total:,} patterns of width {WIDTH} over {ranks} ranks, {size:.0f} MiB on each; stored in {storing:.1f} s")
-        print(
-            f"{QUERIES} damaged queries recalled in {recalling:.2f} s, {int(found.steps.max())} steps: {float((found.ids < QUERIES).float().mean()):.0%} found"
-        )
+        right = float((found.ids < len(damaged)).float().mean())
+        print(f"{len(damaged)} damaged queries recalled in {recalling:.2f} s, {int(found.steps.max())} steps: {right:.0%} found")
         print(f"relative error {float(error.max()):.1e}; saved, loaded, and recalled alike: {torch.equal(again.ids, found.ids[:2])}")
 
 
@@ -69,15 +69,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     launched = "RANK" in os.environ  # by torchrun
     parser.add_argument("--patterns", type=int, default=1_000_000 if launched else 50_000)
-    patterns = parser.parse_args().patterns
+    patterns, ranks = parser.parse_args().patterns, int(os.environ["WORLD_SIZE"]) if launched else 2
+    if patterns < ranks:
+        parser.error(f"every one of the {ranks} ranks stores patterns, so give at least as many, got {patterns}")
     if not launched:
         with tempfile.TemporaryDirectory() as folder:
-            torch.multiprocessing.spawn(spawned, (2, patterns, folder), nprocs=2)
+            torch.multiprocessing.spawn(spawned, (ranks, patterns, folder), nprocs=ranks)
         return
     dist.init_process_group("gloo", timeout=timedelta(minutes=1))  # a rank that dies ends the others within this time
     folder = [tempfile.mkdtemp() if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(folder)
-    run(patterns, str(folder[0]))
+    run(patterns, f"{folder[0]}/memory")
+    dist.barrier()  # until the last rank has read
+    if dist.get_rank() == 0:
+        shutil.rmtree(str(folder[0]))
     dist.destroy_process_group()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from .energies.truth import full_precision
 from .kernels import Streamed, computation, gated, nearest
 from .kernels.cut import Rule
 from .kernels.spread import Part, Spread, averages, searched, threshold
-from .storage import load_spec, metadata, opened, replacing
+from .storage import load_spec, opened
+from .written import write_memory
 
-NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}  # of the file format
+__all__ = ["StreamedMemory", "write_memory"]
+
 PIECE = 2**26  # bytes of a piece
 
 
@@ -34,7 +36,8 @@ class StreamedMemory:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that is no such memory, that has leading dimensions, or whose scaling needs whole rows of scores.
+        ValueError: a file that is no such memory, that has leading dimensions, whose tensors do not fit each other, or whose scaling needs whole rows of
+            scores; when reading also one that was replaced or changed, or that holds NaN, Inf or a presence outside [0, 1].
     """
 
     def __init__(self, path: str | Path, *, piece: int = PIECE, device: torch.device | str = "cpu"):
@@ -42,11 +45,11 @@ class StreamedMemory:
         spec = load_spec(path)
         self.spec = spec.read if isinstance(spec, Memory) else spec
         with opened(path) as file:
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-            self.dtype = file.get_slice("keys")[:0].dtype
-        if len(shapes["keys"]) != 2 or len(shapes.get("values", (0, 0))) != 2 or shapes.get("presence", shapes["keys"][:1]) != shapes["keys"][:1]:
-            raise ValueError(f"Streamed from a file are patterns (n, d), values (n, v) and a presence (n,), got {shapes}.")
-        self.slots, self.dim = shapes["keys"]
+            self._version = _version(path)
+            held = {name: file.get_slice(name) for name in ("keys", "values", "presence") if name in file.keys()}  # noqa: SIM118
+            shapes, dtypes = {name: tuple(part.get_shape()) for name, part in held.items()}, {name: part[:0].dtype for name, part in held.items()}
+        _fitting(shapes, dtypes)
+        self.dtype, (self.slots, self.dim) = dtypes["keys"], shapes["keys"]
         self.width = shapes["values"][1] if "values" in shapes else None
         self._soft = "presence" in shapes
         self._together = max(1, piece // ((self.dim + (self.width or 0)) * self.dtype.itemsize))
@@ -118,8 +121,12 @@ class StreamedMemory:
         for first in range(0, max(1, self.slots), self._together):
             rows = slice(first, min(first + self._together, self.slots))
             with opened(self.path) as file:
+                if _version(self.path) != self._version:
+                    raise ValueError(f"{self.path} was replaced or changed since it was opened. Open it again: StreamedMemory(path).")
                 names = ["keys", *(["values"] if valued else []), *(["presence"] if self._soft else [])]
-                held = {name: file.get_slice(name)[rows].to(self.device) for name in names}
+                held = {name: file.get_slice(name)[rows] for name in names}
+                _sound(held, first)
+                held = {name: tensor.to(self.device) for name, tensor in held.items()}
             presence = held.pop("presence", None)
             found = {name: tensor.to(dtype) for name, tensor in held.items()}
             yield Part(found["keys"], found.get("values"), gated(presence, None, False, 0.0, self.device))
@@ -152,48 +159,27 @@ class _OverPieces(Spread):
         return total
 
 
-def write_memory(path: str | Path, spec: ReadEnergy | Memory, pieces: Iterable[tuple[Tensor, Tensor | None]], slots: int) -> None:
-    """``save_memory`` of patterns that never lie in memory together: pieces of keys (k, d) and values (k, v), or None, that hold ``slots`` slots in all.
-
-    The file is written beside ``path`` and takes its place at the end.
-
-    Raises:
-        ValueError: pieces that do not fit each other or ``slots``, NaN or Inf, a β that is a tensor, a spec that a file cannot hold.
-    """
-    read = spec.read if isinstance(spec, Memory) else spec
-    if not isinstance(read, ReadEnergy) or isinstance(read.beta, Tensor):
-        raise ValueError(f"A file is written with a ReadEnergy, or a Memory, whose beta is a number, got {spec!r}.")
-    about, written, first, start = metadata(spec), 0, None, []
-    with replacing(path) as temporary, open(temporary, "r+b") as file:
-        for keys, values in pieces:
-            named = {"keys": keys} | ({} if values is None else {"values": values})
-            shape = {name: (tensor.dtype, tensor.shape[1:]) for name, tensor in named.items()}
-            checks.inputs(read, keys, keys, values, None)
-            if first is None:
-                first, start = shape, _begun(file, about, named, slots)
-            if shape != first or keys.ndim != 2 or written + len(keys) > slots:
-                raise ValueError(f"Pieces must be alike and hold {slots} slots in all; after {written} came {shape} with {len(keys)} more, first {first}.")
-            for at, tensor in zip(start, named.values(), strict=True):
-                checks.contents(None, {"a piece": tensor}, tensor)
-                file.seek(at + written * tensor[:1].nbytes)
-                file.write(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-            written += len(keys)
-        if written != slots or not slots:
-            raise ValueError(f"The pieces hold {written} slots, not the {slots} that were promised (at least one).")
+def _version(path: str | Path) -> tuple[int, int, int, int]:
+    """What changes when a file is replaced by another, or written to."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _begun(file, about: dict[str, str], named: dict[str, Tensor], slots: int) -> list[int]:
-    """Write the header of the file format: the length of a JSON text, the text, then tensors one after the other. -> where each begins"""
-    header: dict[str, object] = {"__metadata__": about}
-    offset, starts = 0, []
-    for name, tensor in named.items():
-        if tensor.dtype not in NAMES:
-            raise ValueError(f"A file holds {', '.join(map(str, NAMES))}, got {name} in {tensor.dtype}.")
-        size = slots * tensor[:1].nbytes
-        header[name] = {"dtype": NAMES[tensor.dtype], "shape": [slots, tensor.shape[1]], "data_offsets": [offset, offset + size]}
-        starts.append(offset)
-        offset += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    return [8 + len(text) + start for start in starts]
+def _fitting(shapes: dict[str, tuple[int, ...]], dtypes: dict[str, torch.dtype]) -> None:
+    """Raise ValueError unless the tensors of a file are patterns (n, d), values (n, v) of the same dtype and a presence (n,)."""
+    slots = shapes["keys"][:1]
+    fits = all(len(shapes[name]) == 2 and shapes[name][:1] == slots and shapes[name][1] for name in ("keys", "values") if name in shapes)
+    if not fits or shapes.get("presence", slots) != slots:
+        raise ValueError(f"Streamed from a file are patterns (n, d), values (n, v) and a presence (n,), got {shapes}.")
+    soft = dtypes.get("presence", torch.bool)
+    if not dtypes["keys"].is_floating_point or dtypes.get("values", dtypes["keys"]) != dtypes["keys"] or not (soft == torch.bool or soft.is_floating_point):
+        raise ValueError(f"Patterns and values in a file share one floating-point dtype, and a presence is boolean or floating-point, got {dtypes}.")
+
+
+def _sound(held: dict[str, Tensor], first: int) -> None:
+    """Raise ValueError where a piece that begins at the slot ``first`` holds NaN, Inf or a presence outside [0, 1]."""
+    for name, tensor in held.items():
+        checks.contents(None, {f"{name}[{first}:{first + len(tensor)}] of the file": tensor}, tensor)
+    presence = held.get("presence")
+    if presence is not None and not bool(((presence >= 0) & (presence <= 1)).all()):
+        raise ValueError(f"presence[{first}:{first + len(presence)}] of the file must lie in [0, 1]: 1 keeps a slot, 0 deletes it.")

@@ -1,14 +1,17 @@
 """Slots that stay in a file are read like slots in memory, in bounded memory."""
 
 import math
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from hopfield_amem import ENERGIES, presets, retrieve
-from hopfield_amem.energies import Dot, Exp, Level, Log, Manhattan, ReadEnergy, Simplex, Tsallis
+from hopfield_amem import ENERGIES, presets, retrieve, streamed
+from hopfield_amem.energies import Dot, Epanechnikov, Euclidean, Exp, Level, Log, Manhattan, ReadEnergy, Simplex, Tsallis
 from hopfield_amem.kernels import nearest
-from hopfield_amem.storage import load_memory, save_memory
+from hopfield_amem.storage import load_memory, metadata, save_memory
 from hopfield_amem.streamed import StreamedMemory, write_memory
 
 SLOTS, DIM = 100, 5
@@ -56,6 +59,103 @@ def test_written_in_pieces_is_what_is_saved_whole(tmp_path, dtype):
     torch.testing.assert_close(found, retrieve(energy, query, keys, values), rtol=tolerance, atol=tolerance)
 
 
+def test_a_piece_may_be_empty(tmp_path):
+    energy, (_, keys, values) = presets.entmax(1.5, 2.0), drawn()
+    pieces = [(keys[:0], values[:0]), (keys[:40], values[:40]), (keys[40:40], values[40:40]), (keys[40:], values[40:])]
+    write_memory(tmp_path / "memory", energy, pieces, SLOTS)
+    stored = load_memory(tmp_path / "memory")
+    assert torch.equal(stored.keys, keys) and torch.equal(stored.values, values)
+
+
+def test_no_good_file_is_replaced_by_a_broken_one(tmp_path):
+    path, (_, keys, values) = tmp_path / "memory", drawn()
+    save_memory(path, presets.log_sum_exp(), keys, values)
+    good = path.read_bytes()
+    for pieces, slots in (([(keys, values)], 100.0), ([(keys, values)], True), ([(keys, values.expand(2, 100, 3))], 100), ([(keys, values)], 99)):
+        with pytest.raises(ValueError, match=r"slots|Pieces are"):
+            write_memory(path, presets.log_sum_exp(), pieces, slots)
+        assert path.read_bytes() == good
+
+
+@pytest.mark.parametrize(("name", "passes"), [("softmax", (1, 1)), ("entmax", (5, 40))])
+def test_no_more_than_a_piece_is_read_together(tmp_path, monkeypatch, name, passes):
+    """Rows are counted where they leave the file."""
+    energy, (query, keys, values) = {"softmax": presets.log_sum_exp(3.0), "entmax": presets.entmax(beta=2.0)}[name], drawn()
+    save_memory(tmp_path / "memory", energy, keys, values)
+    memory, taken, opened = StreamedMemory(tmp_path / "memory", piece=17 * ROW + 1), [], streamed.opened
+
+    class Counting:
+        def __init__(self, rows):
+            self.rows = rows
+
+        def __getitem__(self, where):
+            found = self.rows[where]
+            taken.append((found.shape[1], len(found)))
+            return found
+
+    @contextmanager
+    def counted(path):
+        with opened(path) as file:
+            yield SimpleNamespace(get_slice=lambda name: Counting(file.get_slice(name)))
+
+    monkeypatch.setattr(streamed, "opened", counted)
+    memory.retrieve(query)
+    rows = [count for width, count in taken if width == DIM]
+    assert max(rows) == 17 and sum(rows) % SLOTS == 0 and passes[0] <= sum(rows) // SLOTS <= passes[1]
+
+
+SPECS = {"softmax": presets.log_sum_exp(), "entmax": presets.entmax(), "finite reach": ReadEnergy(Euclidean(), Epanechnikov(), Log(), beta=0.1)}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_what_a_file_must_not_hold(tmp_path, name):
+    path, (query, keys, values) = tmp_path / "memory", drawn()
+    about = metadata(SPECS[name])
+    broken = keys.clone()
+    broken[70, 2] = math.nan
+    presence = torch.ones(SLOTS, dtype=torch.float64)
+    presence[70] = 1.5
+    for held, message in (
+        ({"keys": broken, "values": values}, r"keys\[60:80\] of the file holds NaN or Inf \(first at index \(10, 2\)\)"),
+        ({"keys": keys, "values": values / 0}, r"values\[0:20\] of the file holds NaN or Inf"),
+        ({"keys": keys, "values": values, "presence": presence}, r"presence\[60:80\] of the file must lie in \[0, 1\]"),
+        ({"keys": keys, "values": values, "presence": presence * math.nan}, r"presence\[0:20\] of the file holds NaN"),
+    ):
+        save_file(held, path, metadata=about)
+        with pytest.raises(ValueError, match=message):
+            StreamedMemory(path, piece=20 * ROW).retrieve(query)
+    for held, message in (
+        ({"keys": keys, "values": values[:-1].clone()}, r"patterns \(n, d\), values \(n, v\)"),
+        ({"keys": keys, "presence": presence[:-1].clone()}, r"a presence \(n,\)"),
+        ({"keys": keys, "values": values.float()}, "share one floating-point dtype"),
+        ({"keys": keys.long()}, "share one floating-point dtype"),
+        ({"keys": keys, "presence": presence.long()}, "a presence is boolean or floating-point"),
+    ):
+        save_file(held, path, metadata=about)
+        with pytest.raises(ValueError, match=message):
+            StreamedMemory(path)
+
+
+@pytest.mark.parametrize("name", ["softmax", "entmax"])
+def test_a_file_that_changes_is_an_error(tmp_path, monkeypatch, name):
+    path, (query, keys, values) = tmp_path / "memory", drawn()
+    save_memory(path, SPECS[name], keys, values)
+    memory, sound = StreamedMemory(path, piece=30 * ROW), streamed._sound
+
+    def replaced(held, first):
+        sound(held, first)
+        if first == 30:
+            save_memory(path, SPECS[name], keys + 1, values)
+
+    monkeypatch.setattr(streamed, "_sound", replaced)
+    with pytest.raises(ValueError, match="was replaced or changed since it was opened"):
+        memory.retrieve(query)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for read in (lambda: memory.retrieve(query), lambda: StreamedMemory(path)):
+        with pytest.raises(ValueError, match="damaged or no safetensors file"):
+            read()
+
+
 def test_a_file_that_was_not_finished_is_not_there(tmp_path):
     energy, keys = presets.log_sum_exp(), torch.randn(10, 4)
 
@@ -71,6 +171,9 @@ def test_a_file_that_was_not_finished_is_not_there(tmp_path):
         ([(keys, None), (keys, keys)], 20, "must be alike"),
         ([(keys + math.nan, None)], 10, "NaN or Inf"),
         ([], 0, "at least one"),
+        ([(keys, None)], 10.0, "an integer of at least one, got 10.0"),
+        ([(keys, keys.expand(3, 10, 4))], 10, r"keys \(k, d\) and values \(k, v\)"),
+        ([(keys.expand(3, 10, 4), None)], 10, r"keys \(k, d\) and values \(k, v\)"),
     ):
         with pytest.raises(ValueError, match=message):
             write_memory(tmp_path / "memory", energy, pieces, slots)

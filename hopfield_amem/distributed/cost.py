@@ -4,8 +4,8 @@ A read of q queries among N slots of width d with values of width v, on W ranks 
 
     operations   2 q n (d + v)              two products; backward five, 2.5 times as many
     bytes        n (d + v) b ⌈q/block⌉      every slot once for each block of queries
-    messages     Sum 1, Log 2, Simplex 2 and one per step of its search; one more to agree on the inputs
-    payload      4 q (v + 1) in all for Log  (4 q of maxima, 4 q (v + 1) of sums): neither scores nor slots travel
+    messages     Sum 1, Log 2, Simplex 2 and one per step of its search (two more where gradients are on); one to agree on the inputs
+    payload      Sum 4 q (v + 1), Log 4 q (v + 2), Simplex 4 q (v + 2) and 8 q per step (12 q more with gradients): no scores, no slots
 
 An all-reduce of p bytes takes 2 ⌈log₂ W⌉ latencies and 2 (W − 1)/W · p / network (the better of trees and rings, as libraries choose).
 """
@@ -109,7 +109,7 @@ def read_cost(read: Read, machine: Machine, ranks: int) -> Cost:
     operations = read.steps * 2 * read.queries * slots * (read.width * (1 + searches) + out)
     moved = read.steps * math.ceil(read.queries / read.block) * (held + searches * slots * read.width * read.number)
     sums = SUM * read.queries * (out + 1)
-    each = {"Sum": (1, sums), "Log": (2, sums + SUM * read.queries), "Simplex": (2 + searches, sums + SUM * read.queries * 2 * (1 + searches))}
+    each = {"Sum": (1, sums), "Log": (2, sums + SUM * read.queries), "Simplex": (2 + searches, SUM * read.queries * (out + 2 * (1 + searches)))}
     messages, payload = each[read.scaling]
     messages, payload = 1 + read.steps * messages, read.steps * payload
     sweeping = max(operations / machine.operations, moved / machine.bandwidth)

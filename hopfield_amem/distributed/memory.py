@@ -103,12 +103,12 @@ class ShardedMemory(PatternStore):
         """Let queries (..., q, d), equal on all ranks, settle among all patterns until they rest, ``‖Δx‖ ≤ tolerance·‖x‖``, and read what they hold there.
 
         Raises:
-            ValueError, TypeError: queries that do not fit, a memory that is empty on all ranks.
+            ValueError, TypeError: queries that do not fit or hold NaN or Inf, a memory that is empty on all ranks.
             RankLost: a rank died, or did not come.
         """
 
         def check() -> tuple:
-            checks.inputs(self.spec, query, self.patterns, None, None)
+            self._asked(query)
             if not (isinstance(steps, int) and steps >= 1 and tolerance >= 0):
                 raise ValueError(f"A descent takes at least one step and a tolerance of at least 0, got {steps!r} and {tolerance!r}.")
             return tuple(query.shape), steps, tolerance
@@ -134,9 +134,16 @@ class ShardedMemory(PatternStore):
         """Similarities and ids of the most similar patterns on all ranks, most similar first. (..., q, d) -> (..., q, min(count, total)) twice
 
         Raises:
-            ValueError, TypeError: queries that do not fit.
+            ValueError, TypeError: queries that do not fit or hold NaN or Inf, a count below 1.
         """
-        agreed(self.ranks, query, lambda: (checks.inputs(self.spec, query, self.patterns, None, None), tuple(query.shape), count))
+
+        def check() -> tuple:
+            self._asked(query)
+            if type(count) is not int or count < 1:
+                raise ValueError(f"count is how many patterns to find, an integer of at least 1, got {count!r}.")
+            return tuple(query.shape), count
+
+        agreed(self.ranks, query, check)
         best, index = nearest(self.spec, query, self.patterns, count=count)
         columns = zip(*(self.ranks.rows(part.mT) for part in (best, self.ids[index])), strict=True)
         scores, ids = (torch.cat(parts, -2).mT for parts in zip(*columns, strict=True))
@@ -148,24 +155,34 @@ class ShardedMemory(PatternStore):
         """Remove patterns by their ids, given alike on all ranks, on whichever rank they are.
 
         Raises:
-            ValueError: ids that no rank holds; then nothing is removed.
+            ValueError: ids that are no whole numbers, or that no rank holds; then nothing is removed.
         """
+        agreed(self.ranks, self._ids, lambda: self._named(ids).tolist())
         gone = self._named(ids)
-        agreed(self.ranks, self._ids, gone.tolist)
         held = self.ranks.largest(torch.isin(gone, self.ids).long()) > 0
         if not bool(held.all()):
             raise ValueError(f"No rank holds a pattern under {gone[~held][:5].tolist()}: ids come from store() and recall(), and end when they are forgotten.")
         self._keep(~torch.isin(self.ids, gone))
 
-    def save(self, folder: str | Path) -> None:
-        """Write what all ranks hold to one folder that they share, by ``torch.distributed.checkpoint``."""
-        checkpoint.save(folder, self.ranks, {"patterns": self.patterns, "values": self.values, "ids": self.ids}, self._next)
+    def _asked(self, query: Tensor) -> None:
+        """Raise ValueError or TypeError for queries that cannot be answered. They are few, and read here on a GPU too: a descent waits for it anyway."""
+        checks.inputs(self.spec, query, self.patterns, None, None)
+        checks.contents(None, {"query": query}, query.detach().cpu())
 
-    def load(self, folder: str | Path) -> None:
-        """Hold what was saved instead, by however many ranks; every rank takes its share of the saved parts.
+    def save(self, folder: str | Path) -> None:
+        """Write what all ranks hold to one folder that they share, by ``torch.distributed.checkpoint``. A checkpoint there is replaced when all have written.
 
         Raises:
-            FileNotFoundError, ValueError: no checkpoint of such a memory there, or of another width.
+            ValueError, OSError: a folder that holds something else, or that a rank could not write to; the checkpoint that was there stays.
+        """
+        rows = {"patterns": self.patterns, "ids": self.ids} | ({} if self.values is None else {"values": self.values})
+        checkpoint.save(folder, self.ranks, rows, self._next)
+
+    def load(self, folder: str | Path) -> None:
+        """Hold what was saved instead, by however many ranks; every rank takes its share of the parts. Load only what you trust: a pickle describes it.
+
+        Raises:
+            ValueError, OSError: no checkpoint of such a memory there, one of another width, a damaged one, or one that a rank could not read.
         """
         rows, self._next = checkpoint.load(folder, self.ranks, self._keys)
         patterns, values, ids = rows

@@ -6,8 +6,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from ..energies import Memory, ReadEnergy
+from .gathered import Gathered
 from .ranks import Ranks
-from .retrieve import Gathered, retrieve
+from .retrieve import retrieve
 
 
 def over_mesh(energy: ReadEnergy | Memory, query: DTensor, keys: DTensor, values: DTensor | None = None, *, steps: int = 1) -> DTensor:
@@ -22,12 +23,14 @@ def over_mesh(energy: ReadEnergy | Memory, query: DTensor, keys: DTensor, values
         TypeError: something that is no DTensor.
         ValueError: other placements, other meshes, or as in ``retrieve``.
     """
-    for name, tensor in {"query": query, "keys": keys, "values": values}.items():
-        if tensor is not None and not isinstance(tensor, DTensor):
+    named = {"query": query, "keys": keys} | ({} if values is None else {"values": values})
+    for name, tensor in named.items():
+        if not isinstance(tensor, DTensor):
             raise TypeError(f"{name} must be a DTensor, got {type(tensor).__name__}: distribute_tensor(...) makes one, and plain tensors take retrieve.")
-        if tensor is not None and (tensor.device_mesh != keys.device_mesh or tensor.device_mesh.ndim != 1):
+    for name, tensor in named.items():
+        if tensor.device_mesh != keys.device_mesh or tensor.device_mesh.ndim != 1:
             raise ValueError(f"query, keys and values must lie on one mesh of one dimension, got {name} on {tensor.device_mesh}.")
-        if name != "query" and tensor is not None and not tensor.placements[0].is_shard(tensor.ndim - 2):
+        if name != "query" and not tensor.placements[0].is_shard(tensor.ndim - 2):
             raise ValueError(f"{name} must be split by slots, Shard({tensor.ndim - 2}), got {tensor.placements[0]}: redistribute it.")
     mesh = keys.device_mesh
     ranks, local = Ranks(mesh.get_group()), (None if values is None else values.to_local())

@@ -28,6 +28,7 @@ class Ranks:
 
     Raises:
         RuntimeError: torch.distributed has not been started.
+        ValueError: this process is not in the group.
     """
 
     group: Any = None
@@ -35,6 +36,8 @@ class Ranks:
     def __post_init__(self):
         if not dist.is_available() or not dist.is_initialized():
             raise RuntimeError("Ranks are processes of torch.distributed: call torch.distributed.init_process_group(...) first, under torchrun for example.")
+        if dist.get_rank(self.group) < 0:
+            raise ValueError(f"Process {dist.get_rank()} is not in this group, and would read alone. Only the processes of a group make its Ranks.")
 
     @property
     def size(self) -> int:

@@ -8,11 +8,11 @@ from zlib import crc32
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
 
 from ..energies import Log, Memory, ReadEnergy, Sum, checks
 from ..energies.truth import full_precision
-from ..kernels import computation, gated
+from ..kernels import computation, explain, gated
 from ..kernels.cut import Rule
 from ..kernels.spread import searched
 from .engine import Sharded
@@ -34,7 +34,7 @@ def retrieve(
 
     Every rank gives the same queries and slots of its own, however many or few, and gets the whole result. The loss is one that all ranks compute alike:
     ``backward``, which every rank must call, then leaves the whole gradient of the query (and of β) on every rank, and of keys and values that of the
-    rank's own. Where ranks have queries of their own see ``Gathered``. DTensors may be given too, see ``over_mesh``.
+    rank's own. Where ranks have queries of their own see ``Gathered``; DTensors take ``mesh.over_mesh``.
 
     Args:
         energy: with ``Sum``, ``Log``, or ``Simplex`` whose weights sum to one.
@@ -49,7 +49,8 @@ def retrieve(
         (..., q, d), or (..., q, v) with values, equal on all ranks.
 
     Raises:
-        ValueError, TypeError: as in ``hopfield_amem.retrieve``, on the rank that gave what does not fit; on all others one that says so. Other scalings.
+        ValueError, TypeError: as in ``hopfield_amem.retrieve``, on the rank that gave what does not fit; on all others one that says so.
+            Other scalings; energies whose own functions hold learned parameters.
         RankLost: a rank died, or did not come.
     """
     ranks = Ranks() if ranks is None else ranks
@@ -73,7 +74,7 @@ def agreed(ranks: Ranks, like: Tensor, check: Callable[[], object]) -> None:
     problem, common = None, ""
     try:
         common = repr(check())
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError) as error:
         problem = error
     device = like.device if isinstance(like, Tensor) else "cpu"
     mark = crc32(common.encode())
@@ -104,15 +105,36 @@ def _checked(spec: ReadEnergy, query: Tensor, keys: Tensor, values: Tensor | Non
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"steps must be an integer of at least 1 (one step is attention), got {steps!r}.")
     supported(spec)
+    plain({"query": query, "keys": keys, "values": values})
     checks.inputs(spec, query, keys, values, *gates)
+    _unlearned(spec, query)
     if values is None or steps > 1:
         checks.step(spec)
         if spec.similarity.rests:
             raise ValueError(f"A state settles at a weighted median of all slots under {spec.similarity}, no sum over ranks. Read values, in one step.")
     if spec.separation.reach < math.inf and keys.device.type == "cpu":  # NaN would be out of reach
-        checks.contents(spec, {"keys": keys, "values": values}, keys)
+        checks.contents(spec, {"keys": keys, "values": values, "bias": gates[1]}, keys)
     beta = tuple(spec.beta.shape) if isinstance(spec.beta, Tensor) else spec.beta
     return str(spec), beta, tuple(query.shape), query.dtype, keys.shape[:-2], None if values is None else (values.shape[:-2], values.shape[-1]), steps
+
+
+def plain(named: dict[str, Tensor | None]) -> None:
+    """Raise TypeError for a DTensor."""
+    for name, tensor in named.items():
+        if isinstance(tensor, DTensor):
+            raise TypeError(f"{name} is a DTensor, which distributed.mesh.over_mesh(energy, query, keys, values) reads; here give {name}.to_local().")
+
+
+def _unlearned(energy: ReadEnergy, query: Tensor) -> None:
+    """Raise ValueError where a sweep would leave parameters without a gradient. One slot is made up, so that ranks without slots say the same."""
+    _, (one,) = computation(query.new_ones(1, query.shape[-1]))
+    try:
+        explain(energy, one, one, backend="chunked")
+    except ValueError:
+        raise ValueError(
+            f"Over ranks the parameters inside this energy's own functions get no gradient ({energy}). Move what is learned into beta, the query or the "
+            "keys, or read under torch.no_grad()."
+        ) from None
 
 
 def _contents(spec: ReadEnergy, named: dict[str, Tensor | None], result: Tensor) -> None:
@@ -122,60 +144,3 @@ def _contents(spec: ReadEnergy, named: dict[str, Tensor | None], result: Tensor)
         if "overflowed" in str(error):
             raise ValueError(f"{error} Or the keys or values of another rank hold NaN or Inf: that rank says so.") from None
         raise
-
-
-class Gathered:
-    """Queries of every rank's own, each with a loss of its own, put together for a memory that all ranks share.
-
-        asked = Gathered(query)
-        mine = asked.own(retrieve(energy, asked.queries, keys, values))
-
-    Gradients are those of the sum of all ranks' losses: what several steps of ``optimizer.step()`` on one process would see, or data parallelism without
-    the division by the number of ranks.
-
-    Args:
-        query: (..., q, d), of this rank; q may differ from rank to rank.
-        ranks: the processes. None: all.
-
-    Attributes:
-        queries: of all ranks, one after the other (..., Σ q, d).
-    """
-
-    def __init__(self, query: Tensor, ranks: Ranks | None = None):
-        ranks = Ranks() if ranks is None else ranks
-        agreed(ranks, query, lambda: (checks.floating("query", query), query.shape[:-2], query.shape[-1], query.dtype))
-        counts = ranks.counts(query.shape[-2], query.device)
-        self.ranks, self._mine = ranks, slice(sum(counts[: ranks.rank]), sum(counts[: ranks.rank + 1]))
-        self.queries: Tensor = _Gather.apply(query, ranks, self._mine)  # type: ignore[assignment]
-
-    def own(self, result: Tensor) -> Tensor:
-        """The rows (..., q, ·) that answer this rank's queries, of what was read for all of them (..., Σ q, ·)."""
-        return _Own.apply(result, self.ranks, self._mine)  # type: ignore[return-value]
-
-
-class _Gather(torch.autograd.Function):
-    """Rows of all ranks. The gradient that comes back is equal on all of them, so that every rank takes its own rows."""
-
-    @staticmethod
-    def forward(ctx, query, ranks, mine):  # type: ignore[override]
-        ctx.mine = mine
-        return torch.cat(ranks.rows(query), -2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, cotangent):  # type: ignore[override]
-        return cotangent[..., ctx.mine, :].contiguous(), None, None
-
-
-class _Own(torch.autograd.Function):
-    """This rank's rows. Every rank must see the gradients of all rows."""
-
-    @staticmethod
-    def forward(ctx, result, ranks, mine):  # type: ignore[override]
-        ctx.ranks = ranks
-        return result[..., mine, :].clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, cotangent):  # type: ignore[override]
-        return torch.cat(ctx.ranks.rows(cotangent), -2), None, None
