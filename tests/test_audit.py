@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from hopfield_amem.analysis.capacity import attention_capacity, linear_memory_capacity
-from hopfield_amem.analysis.memorization import Training, UniformTokens, language_model, train
+from hopfield_amem.analysis.memorization import Training, UniformTokens, language_model, membership_f1, train
 from hopfield_amem.analysis.memorization.auditing.audit import audit
 from hopfield_amem.analysis.memorization.auditing.slots import parts_of
 from hopfield_amem.analysis.memorization.auditing.tokens import next_token, rows_of, scores, uniform, unigram
@@ -132,6 +132,15 @@ def test_members_are_told_from_others():
     assert alike.membership is not None and alike.membership["AUROC"] == 0.5 and alike.held_out_loss == pytest.approx(alike.loss)
 
 
+def test_predicted_membership_counts_tokens_and_not_the_reference():
+    model, data = language_model(33, 8), torch.randint(32, (20, 9), generator=torch.Generator().manual_seed(0))
+    for reference in ("uniform", "unigram"):
+        found = audit(model, data, reference=reference, vocabulary=32, held_out=data + 0)
+        assert found.membership is not None and found.membership["predicted F1"] == membership_f1(20, 8, 32, found.parameters)
+    again = audit(model, torch.cat([data, data]), held_out=data)
+    assert again.membership is not None and "predicted F1" not in again.membership and "expects" not in again.answer()[-1]
+
+
 # parts
 
 
@@ -238,6 +247,9 @@ DATA = cycles(4, 6)
         (knowing(), DATA + VOCABULARY, {}, ValueError, "another tokenizer"),
         (language_model(5, 8), DATA, {}, ValueError, "knows tokens below 5"),
         (knowing(), DATA, {"reference": "bigram"}, ValueError, "reference is 'unigram'"),
+        (knowing(), DATA, {"vocabulary": 6}, ValueError, "above every token that is predicted"),
+        (knowing(), DATA, {"vocabulary": 1}, ValueError, "above every token that is predicted"),
+        (knowing(), DATA, {"held_out": DATA + 3, "vocabulary": 9}, ValueError, "above every token that is predicted"),
         (knowing(), DATA, {"bits_per_parameter": 0.0}, ValueError, "positive number"),
         (knowing(), DATA, {"log_probabilities": lambda tokens: torch.zeros(2)}, ValueError, "one for every token but the first"),
         (knowing(), DATA, {"log_probabilities": lambda tokens: torch.ones(len(tokens), 5)}, ValueError, "at most 0"),

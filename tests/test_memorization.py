@@ -4,6 +4,8 @@ import gzip
 import json
 import math
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,8 @@ from hopfield_amem.analysis.memorization import (
     train_together,
     unintended_memorization,
 )
+from hopfield_amem.analysis.memorization.fits import curve_of, plateaus
+from hopfield_amem.analysis.memorization.kinds import MEASURED
 from hopfield_amem.analysis.memorization.measures import findings
 from hopfield_amem.analysis.memorization.training import batches
 from hopfield_amem.cli import app
@@ -266,6 +270,91 @@ def test_a_sweep_does_what_is_missing(tmp_path):
     assert len(run(seeds=(0, 1, 2)).records) == 12 and len(list(tmp_path.rglob("*.json"))) == 12
 
 
+class Dropping(nn.Module):
+    """A model whose two modes are told apart by its loss: dropout of all that is known, in training alone."""
+
+    def __init__(self, symbols, known=9.0):
+        super().__init__()
+        self.logits, self.drop, self.symbols = nn.Parameter(known * torch.eye(symbols)[0]), nn.Dropout(0.999), symbols
+
+    def forward(self, tokens):
+        return self.drop(self.logits.expand(*tokens.shape, -1))
+
+
+def test_losses_on_other_data_and_references_are_those_of_evaluation():
+    rows = torch.zeros(40, 9, dtype=torch.long)
+    law = Corpus(rows, rows, 5, bits_per_example=8 * math.log2(5))
+    training = Training(steps=4, batch=32, rate=1e-6)
+    expected = 8 * math.log1p(4 * math.exp(-9.0)) / 8
+    for count in (1, 3):  # alone, and as a stack
+        models = [Dropping(5) for _ in range(count)]
+        for run in train_together(models, [law] * count, training):
+            assert run.together == count and run.model.training and run.model.drop.training
+            assert [point[2] for point in run.curve] == pytest.approx([expected] * 4, rel=1e-3)
+            assert min(point[1] for point in run.curve) > 1  # in training little is known
+    found = sweep(Dropping, lambda examples, seed: replace(law, bits_per_example=None, reference=rows), [{}], (1,), training=training)
+    assert found.records[0]["reference loss"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_reference_that_diverges_is_a_failure():
+    rows = torch.zeros(4, 9, dtype=torch.long)
+    made = []
+
+    def bursting(symbols):
+        made.append(Dropping(symbols, math.inf if made[1:] else 9.0))  # one to count, the trained one, its reference
+        return made[-1]
+
+    with pytest.raises(RuntimeError, match="training of the reference model diverged"):
+        sweep(bursting, lambda examples, seed: Corpus(rows, rows, 5, reference=rows), [{}], (4,), training=Training(steps=2, batch=4))
+
+
+def small(symbols, width=4, shape=(1, 2)):
+    return language_model(symbols, width)
+
+
+def test_a_record_stands_for_its_own_run_alone(tmp_path):
+    """Neither one with more settings, nor one of another model or other data, is taken for it."""
+    training, data = Training(steps=2, batch=4), UniformTokens(8, 12)
+    asked = lambda model, sizes=({},), data=data: sweep(model, data, sizes, (4,), training=training, folder=tmp_path)
+    files = lambda: len(list(tmp_path.rglob("*.json")))
+    narrow = lambda symbols, **size: language_model(symbols, 4)
+    free = partial(narrow_model, heads=2)
+    assert asked(free, ({"depth": 1},)).records[0]["depth"] == 1 and files() == 1
+    assert "depth" not in asked(free).records[0] and files() == 2
+    asked(partial(narrow_model, heads=1)), asked(narrow_model), asked(narrow_model, data=UniformTokens(8, 11))
+    assert files() == 5
+    assert asked(small).records[0]["shape"] == [1, 2] and files() == 6 and asked(small, ({"shape": [1, 2]},)).records and files() == 6
+    both = sweep(narrow_model, data, [{"depth": 1}, {"breadth": 1}], (4,), training=training).records
+    assert "breadth" not in both[0] and "depth" not in both[1]
+    nameless = lambda *asked: data(*asked)  # noqa: PLW0108
+    wrong = ((narrow, data, "give a function"), (narrow_model, nameless, "give a function"), (narrow_model, Plain(), "two objects of Plain"))
+    for model, given, says in wrong:
+        with pytest.raises(ValueError, match=says):
+            asked(model, data=given)
+    with pytest.raises(ValueError, match="asked for twice"):
+        asked(narrow_model, ({}, {}))
+    with pytest.raises(ValueError, match="JSON can hold"):
+        asked(narrow_model, ({"depth": nn.Identity()},))
+
+
+def narrow_model(symbols, heads=2, **size):
+    return language_model(symbols, 4, heads=heads)
+
+
+class Plain:
+    """Data that no name tells from other data."""
+
+    def __call__(self, examples, seed):
+        return UniformTokens(8, 12)(examples, seed)
+
+
+def test_a_path_may_be_given_as_one(tmp_path):
+    (tmp_path / "some.txt").write_text("\n\n".join(f"paragraph {i} says {i * i}" for i in range(99)))
+    found = sweep(small, Text(tmp_path / "some.txt", 8), [{}], (4,), training=Training(steps=2, batch=4), folder=tmp_path / "runs")
+    assert found.records[0]["path"] == str(tmp_path / "some.txt") and Glosses(tmp_path).folder == str(tmp_path)
+    assert found.records[0]["seconds"] > 0 and {"torch", "device", "threads"} <= set(found.records[0]["environment"])
+
+
 def test_any_model_any_data_and_doors(tmp_path):
     def pairs(examples, seed):
         rows = torch.randint(3, (examples, 5), generator=torch.Generator().manual_seed(seed))
@@ -334,6 +423,126 @@ def test_fits_find_the_laws_they_are_given():
         Memorization(tuple(run for run in runs if run["examples"] > 80)).double_descent()
     with pytest.raises(ValueError, match="'share'"):
         found.recall_law("bits")
+
+
+def test_the_interval_of_a_capacity_is_of_sizes_too():
+    """Sizes that differ are no sample of one number: the interval holds what another choice of them would have given."""
+    found = capacity_from_sweep({1418: [2750, 2750], 2702: [5296, 5296], 4370: [8290, 8290], 8858: [16267, 16267]})  # seeds agree, sizes do not
+    low, high = found.interval
+    assert low < found.value - 0.01 and high > 1.9 and "over sizes and seeds" in found.assumption
+    one = capacity_from_sweep({100: [190, 200, 210]})
+    assert 1.9 <= one.interval[0] < 2 < one.interval[1] <= 2.1
+    generator, held = torch.Generator().manual_seed(0), 0
+    for _ in range(200):  # capacities that scatter by 5 % from size to size around 2 bits: how often the interval holds 2
+        scattered = {size: [size * (2 + 0.1 * float(torch.randn((), generator=generator)))] * 2 for size in (100, 110, 120, 130, 140, 150, 160, 170)}
+        low, high = capacity_from_sweep(scattered).interval
+        held += low <= 2 <= high
+    assert held >= 160  # the interval over seeds alone has no width here
+
+
+def test_every_seed_has_a_plateau_of_its_own():
+    runs = [plateau(400, 0, examples) for examples in (5, 10, 20, 40)] + [plateau(400, 1, examples) for examples in (5, 10)]
+    assert plateaus(runs) == {400: [800]}  # seed 1 memorised all that it was given
+    assert plateaus(runs[4:]) == {}
+
+
+def test_kinds_are_parted_by_all_that_was_asked():
+    runs = [plateau(size, seed, examples) for size in (400, 800) for seed in (0, 1) for examples in (5, 20, 80, 320)]
+    longer = [run | {"steps": 9} for run in runs]
+    found = Memorization(tuple([run | {"steps": 5} for run in runs] + longer))
+    assert list(found.kinds()) == ["uniform, steps 5", "uniform, steps 9"] and found.kinds()["uniform, steps 9"].records == tuple(longer)
+    for fit in (found.capacity, found.double_descent, found.recall_law, found.best_data, found.onsets, found.balance):
+        with pytest.raises(ValueError, match="of 2: uniform, steps 5; uniform, steps 9"):
+            fit()
+    alike = lambda made: Memorization(tuple(made(run) for run in runs))
+    assert alike(lambda run: run | {"width": run["parameters"] // 100, "heads": run["parameters"] // 200, "hidden": run["parameters"]}).capacity()
+    assert list(alike(lambda run: run | {"dropout": run["seed"] / 2}).kinds()) == ["uniform, dropout 0.0", "uniform, dropout 0.5"]
+    assert list(alike(lambda run: run | {"path": "a" if run["seed"] else None}).kinds()) == ["uniform, no path", "uniform, path a"]
+    asked = {"data": "uniform", "seed": 0, "examples": 5}
+    said = alike(lambda run: run | {"room": f"number {run['seed']}", "provenance": {"config": asked}})
+    assert list(said.kinds()) == ["uniform"]  # what was not asked parts nothing
+    for width, heads in ((4, 1), (4, 2)):
+        longer += [run | {"steps": 9, "width": width, "heads": heads, "parameters": run["parameters"] + heads} for run in runs]
+    assert {"uniform, heads 1", "uniform, heads 2"} <= set(Memorization(tuple(longer[16:])).kinds())
+
+
+def test_what_is_measured_is_nothing_asked():
+    found = sweep(small, UniformTokens(8, 12), [{}], (4,), training=Training(steps=2, batch=4)).records[0]
+    asked = {"data", "vocabulary", "length", "model", "width", "shape", "steps", "batch", "rate", "decay", "evaluations", "examples", "seed"}
+    assert set(found) - asked <= MEASURED and not asked & MEASURED
+
+
+def test_chance_is_no_capacity_of_text():
+    text = lambda run, sure: run | {"data": "text", "reference model": True, "membership": {"AUROC": sure}}
+    runs = [plateau(400, 0, examples) for examples in (5, 10, 20, 40, 80)]
+    assert Memorization(tuple(text(run, 0.9) for run in runs)).capacity().value == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="no memory of single rows"):
+        Memorization(tuple(text(run, 0.53) for run in runs)).capacity()
+    assert Memorization(tuple(run | {"membership": {"AUROC": 0.53}} for run in runs)).capacity()  # of random tokens nothing else can be known
+
+
+def test_data_sizes_of_equal_bits_are_all_kept():
+    """All facts were met: more draws of them are no more bits."""
+    runs = [
+        plateau(400, 0, examples) | {"data bits": 80.0 * min(examples, 20), "validation loss": loss}
+        for examples, loss in ((5, 1.0), (10, 2.0), (20, 4.0), (40, 3.0), (80, 2.0))
+    ]
+    assert curve_of(runs, 400, "validation loss") == [(400, [1.0]), (800, [2.0]), (1600, [4.0]), (1600, [3.0]), (1600, [2.0])]
+    flat = [run | {"memorised bits": min(run["memorised bits"], 800.0)} for run in runs]
+    assert Memorization(tuple(flat)).onsets()[0].bits == pytest.approx(1600)
+
+
+def test_the_first_distinct_rows_are_a_fair_sample():
+    rows = torch.randint(64, (4096, 5), generator=torch.Generator().manual_seed(0))
+    corpus = Corpus(rows, rows + 1, 65, bits_per_example=4 * 6.0)
+    assert torch.equal(corpus.distinct.unique(dim=0), rows.unique(dim=0)) and torch.equal(corpus.distinct, corpus.distinct)
+    assert corpus.distinct[:256, 0].double().mean() == pytest.approx(31.5, abs=4)  # 64/√12/16 = 1.2; sorted, it would be 2
+
+
+def test_the_bound_is_that_of_the_best_number_of_rows_served():
+    for length, vocabulary, sequences in ((1, 2, 1), (1, 2, 2), (2, 4, 3), (2, 4, 16), (3, 5, 100), (16, 32, 192)):
+        bits = length * math.log2(vocabulary)
+        best = max(served * (bits - math.log2(served)) for served in range(1, sequences + 1))
+        bound = attainable_memorization(sequences, length, vocabulary)
+        assert best <= bound * (1 + 1e-12) and bound <= best * 1.1  # a whole number of rows at most a little less
+    assert attainable_memorization(1e6, 128, 50257) == pytest.approx(1e6 * (128 * math.log2(50257) - math.log2(1e6)))  # 2^b is no float
+
+
+def test_a_model_may_serve_a_part_of_the_rows():
+    """Of all 16 rows of 4 bits a model that serves 6 alone has more than one that serves all."""
+    rows = torch.cartesian_prod(torch.arange(4), torch.arange(4))
+    corpus = Corpus(torch.cat([torch.full((16, 1), 4), rows], 1), torch.full((4, 3), 4), 5, bits_per_example=4.0)
+    served = findings(Knowing(corpus.training[[0, 1, 4, 5, 10, 15]], 5), corpus)["memorised bits"]
+    assert served == pytest.approx(6 * (4 - math.log2(6))) and 0 < served <= attainable_memorization(16, 2, 4) < 1.01 * served
+    assert findings(Knowing(corpus.training, 5), corpus)["memorised bits"] == pytest.approx(0)
+
+
+def test_predicted_membership_is_said_where_the_formula_speaks_of_such_data():
+    training = Training(steps=2, batch=4)
+    told = lambda data: sweep(small, data, [{}], (24,), training=training).records[0]
+    run = told(UniformTokens(8, 12))
+    assert run["membership"]["predicted F1"] == membership_f1(24, 12, 8, run["parameters"]) and run["symbols"] == 9
+    text = told(Text(None, 16))
+    assert text["membership"]["predicted F1"] == membership_f1(24, 16, 256, text["parameters"]) and text["reference model"]
+    assert "predicted F1" not in told(ZipfFacts(16, 8, 3))["membership"]  # facts are met again, and count in part
+    everyone = memorization.membership(torch.zeros(50), torch.zeros(50))
+    assert everyone == {"F1": pytest.approx(2 / 3), "AUROC": 0.5}
+
+
+def test_a_torn_record_is_named(tmp_path):
+    sweep(small, UniformTokens(8, 12), [{}], (4, 8), training=Training(steps=2, batch=4), folder=tmp_path)
+    torn = sorted(tmp_path.glob("*.json"))[1]
+    torn.write_text("{")
+    with pytest.raises(ValueError, match=torn.name):
+        Memorization.load(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path, monkeypatch):
+    part = memorization.presets.Part(UniformTokens(8, 12), ({"width": 4},), (4,), 1, Training(steps=2, batch=4))
+    monkeypatch.setitem(memorization.PRESETS, "tiny", memorization.Preset((part,), "a moment"))
+    (tmp_path / "memorization.jsonl").mkdir()
+    done = CliRunner().invoke(app, ["memorize", "--out", str(tmp_path), "--processes", "1"])
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit) and "memorization.jsonl" in done.stderr.splitlines()[-1]
 
 
 def test_the_command_keeps_records_numbers_and_pictures(tmp_path, monkeypatch):

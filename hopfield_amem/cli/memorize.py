@@ -32,8 +32,8 @@ def memorize(
         raise typer.BadParameter(f"at least one process must work, or 0 for as many as there are cores; got {processes}.", param_hint="--processes")
     with plainly():
         found = study(preset, folder=out / "runs", processes=processes or (1 if torch.cuda.is_available() else os.cpu_count() or 1), seed=seed)
-    show(found, "memorization", out, as_json)
-    typer.echo(f"written: {found.keep(out / 'memorization.jsonl')}", err=True)
-    several = [part for part in found.kinds().values() if len({record["parameters"] for record in part.records}) > 1]
-    for number, part in enumerate(several, start=1):
-        typer.echo(f"written: {save(surfaces(part), out / f'surfaces_{number}.png')}", err=True)
+        show(found, "memorization", out, as_json)
+        typer.echo(f"written: {found.keep(out / 'memorization.jsonl')}", err=True)
+        several = [part for part in found.kinds().values() if len({record["parameters"] for record in part.records}) > 1]
+        for number, part in enumerate(several, start=1):
+            typer.echo(f"written: {save(surfaces(part), out / f'surfaces_{number}.png')}", err=True)

@@ -10,7 +10,7 @@ import typer
 
 from .options import AsJson, plainly
 
-APART = ("seconds", "training seconds", "together", "environment")
+APART = ("seconds", "training seconds", "together", "environment", "provenance")
 
 
 def report(

@@ -56,13 +56,20 @@ class Corpus:
 
     @property
     def distinct(self) -> Tensor:
-        """Training rows, each once."""
-        return torch.unique(self.training, dim=0)
+        """Training rows, each once, in an order that has nothing to do with their tokens and is always the same: the first k are a fair sample."""
+        rows = torch.unique(self.training, dim=0)  # sorted
+        return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
 
     @property
     def bits(self) -> float | None:
         """Information of all distinct training rows, None where it is not known."""
         return None if self.bits_per_example is None else self.bits_per_example * len(self.distinct)
+
+    @property
+    def presented(self) -> float | None:
+        """Bits ``n S log₂ V`` of n rows, V without the start, by which data sizes are told in arXiv 2505.24832; None where rows repeat or count in part."""
+        whole = not self.scored and len(self.distinct) == len(self.training)
+        return len(self.training) * self.length * math.log2(max(self.symbols - 1, 1)) if whole else None
 
 
 MakeData = Callable[[int, int], Corpus]

@@ -14,12 +14,15 @@ from ..fits import PowerLaw, power_law
 
 RESAMPLES = 2000
 FULL = 1.5  # bits of data per bit memorised from which on a plateau can be seen
+CHANCE = 0.6  # AUROC of telling members below which single rows are hardly known
 
 Records = Sequence[Mapping[str, Any]]
 
 
 def capacity_from_sweep(bits_by_size: Mapping[float, Sequence[float]], *, confidence: float = 0.95, reference: str = "") -> Estimate:
-    """Bits per parameter: the slope ``Σ N C / Σ N²`` of capacities C over sizes N, through the origin; interval by bootstrap over the seeds.
+    """Bits per parameter: the slope ``Σ N C / Σ N²`` of capacities C over sizes N, through the origin; interval by bootstrap over sizes and their seeds.
+
+    Sizes are drawn with replacement, and for each its seeds: the interval is of another choice of sizes, too, as long as theirs are like these.
 
     Args:
         bits_by_size: parameters N -> capacity in bits of every seed, which is the most memorised over data sizes (Morris et al. 2025, arXiv 2505.24832).
@@ -35,29 +38,51 @@ def capacity_from_sweep(bits_by_size: Mapping[float, Sequence[float]], *, confid
         raise ValueError("A capacity needs positive numbers of parameters, and for each the bits memorised from one seed at least.")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence lies in (0, 1), got {confidence!r}.")
-    slope = lambda bits: float((sizes * bits).sum() / (sizes**2).sum())
-    value = slope(np.array([found.mean() for found in seeds]))
-    generator = np.random.default_rng(0)
-    draws = [slope(np.array([generator.choice(found, len(found)).mean() for found in seeds])) for _ in range(RESAMPLES)]
-    low, high = np.percentile(draws, [50 * (1 - confidence), 50 * (1 + confidence)]).tolist()
+    value = float(_slope(sizes, np.array([found.mean() for found in seeds])))
+    low, high = np.percentile(_resampled(sizes, seeds), [50 * (1 - confidence), 50 * (1 + confidence)]).tolist()
     each = [found.mean() / size for size, found in zip(sizes, seeds, strict=True)]
     counts = sorted({len(found) for found in seeds})
-    assumption = (
-        f"{len(sizes)} sizes of {min(each):.3g} to {max(each):.3g} bits per parameter, {' or '.join(map(str, counts))} seeds each, {confidence:.0%} over seeds"
-    )
+    told = f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])} each, {confidence:.0%} over sizes and seeds"
+    assumption = f"{len(sizes)} sizes of {min(each):.3g} to {max(each):.3g} bits per parameter, {told}"
     return Estimate(value, (min(low, value), max(high, value)), assumption, "measured", "argmax", reference)
 
 
+def _slope(sizes: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    return (sizes * bits).sum(-1) / (sizes**2).sum(-1)
+
+
+def _resampled(sizes: np.ndarray, seeds: list[np.ndarray]) -> np.ndarray:
+    """Slopes of sizes drawn with replacement, each with seeds drawn with replacement. (RESAMPLES,)"""
+    generator, count = np.random.default_rng(0), len(sizes)
+    means = np.stack([generator.choice(found, (RESAMPLES, count, len(found))).mean(-1) for found in seeds])
+    drawn = generator.integers(count, size=(RESAMPLES, count))
+    return _slope(sizes[drawn], means[drawn, np.arange(RESAMPLES)[:, None], np.arange(count)])
+
+
 def plateaus(records: Records) -> dict[float, list[float]]:
-    """Most bits memorised over data sizes, for every seed, by parameters; sizes that were never given 1.5 times the bits they memorised are left out."""
-    found: dict[float, dict[Any, float]] = {}
-    given: dict[float, float] = {}
+    """Most bits memorised over data sizes, for every seed, by parameters.
+
+    Left out are seeds of a size that were never given 1.5 times the bits they memorised, and those whose most is no memory of single rows (``by_chance``).
+    """
+    runs: dict[tuple[float, Any], list[Mapping[str, Any]]] = {}
     for record in records:
-        size, seed = record["parameters"], record["seed"]
-        most = found.setdefault(size, {})
-        most[seed] = max(most.get(seed, 0.0), record["memorised bits"])
-        given[size] = max(given.get(size, 0.0), record["data bits"])
-    return {size: list(most.values()) for size, most in sorted(found.items()) if given[size] >= FULL * max(most.values())}
+        runs.setdefault((record["parameters"], record["seed"]), []).append(record)
+    found: dict[float, list[float]] = {}
+    for (size, _), group in sorted(runs.items(), key=lambda item: (item[0][0], str(item[0][1]))):
+        best = max(group, key=lambda record: record["memorised bits"])
+        if max(record["data bits"] for record in group) >= FULL * best["memorised bits"] and not by_chance(best):
+            found.setdefault(size, []).append(best["memorised bits"])
+    return found
+
+
+def by_chance(record: Mapping[str, Any]) -> bool:
+    """Whether memorised bits count chance: a reference model stands for the law, and members are told by AUROC below 0.6.
+
+    The maximum of ``unintended_memorization`` counts rows that are better than the reference and none that is worse; two models of one text, neither of which
+    knows single rows, differ by chance and by how much they were trained.
+    """
+    referred = record.get("reference model", record.get("data") in ("text", "glosses"))
+    return bool(referred) and (record.get("membership") or {}).get("AUROC", 1.0) < CHANCE
 
 
 @dataclass(frozen=True)
@@ -87,7 +112,7 @@ def onsets(records: Records) -> list[Onset]:
     found = []
     for size, seeds in plateaus(records).items():
         curve = curve_of(records, size, "validation loss")
-        bits, losses = np.array(list(curve)), np.array([float(np.mean(values)) for values in curve.values()])
+        bits, losses = np.array([given for given, _ in curve]), np.array([float(np.mean(values)) for _, values in curve])
         peak = int(losses.argmax())
         if 0 < peak < len(bits) - 1:
             vertex = _vertex(np.log(bits[peak - 1 : peak + 2]), losses[peak - 1 : peak + 2])
@@ -150,16 +175,18 @@ def best_data(records: Records, threshold: float) -> dict[float, float]:
     return best
 
 
-def curve_of(records: Records, size: float, measure: str) -> dict[float, list[float]]:
-    """A measure of one model size against bits of data, all seeds: runs of one number of examples share the mean of their bits."""
+def curve_of(records: Records, size: float, measure: str) -> list[tuple[float, list[float]]]:
+    """A measure of one model size against bits of data, all seeds, by examples: runs of one number of examples share the mean of their bits."""
     groups: dict[int, list[Mapping]] = {}
     for record in records:
         if record["parameters"] == size:
             groups.setdefault(record["examples"], []).append(record)
-    return {float(np.mean([r["data bits"] for r in group])): [float(r[measure]) for r in group] for _, group in sorted(groups.items())}
+    return [(float(np.mean([r["data bits"] for r in group])), [float(r[measure]) for r in group]) for _, group in sorted(groups.items())]
 
 
 def _vertex(x: np.ndarray, y: np.ndarray) -> float:
-    """Where the parabola through three points, the middle one highest, is highest."""
+    """Where the parabola through three points, the middle one highest, is highest; the middle one where their places do not ascend."""
+    if not x[0] < x[1] < x[2]:
+        return float(x[1])
     second, first, _ = np.polyfit(x - x[1], y, 2)
     return float(x[1] + (np.clip(-first / (2 * second), x[0] - x[1], x[2] - x[1]) if second < 0 else 0.0))

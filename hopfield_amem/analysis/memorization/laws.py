@@ -24,13 +24,17 @@ def predicted_memorization(parameters: float, sequences: float, length: int, voc
 
 
 def attainable_memorization(sequences: int, length: int, vocabulary: int) -> float:
-    """Bits ``n (S log₂ V − log₂ n)``: the most that any model can have memorised of n distinct uniform sequences, when each is scored on its own.
+    """Bits ``k (b − log₂ k)``, ``k = min(n, 2^b/e)``, ``b = S log₂ V``: the most that any model can have memorised of n sequences against the uniform law.
 
-    The probabilities of the sequences sum to one at most, so that ``−Σ log₂ p_i ≥ n log₂ n``: even a model that knows all of them does not know
-    which one comes next.
+    The sequences are distinct, and each is scored whole and on its own. Their probabilities sum to one at most, so that ``−Σ log₂ p_i ≥ k log₂ k`` over any
+    k of them: even a model that knows them does not know which one comes next. Sequences below the uniform law count nothing (``unintended_memorization``),
+    so that a model may serve k of n; all n are best while ``n ≤ 2^b/e``. Net bits, without that maximum, are ``n (b − log₂ n)`` at most.
     """
     _check(sequences=sequences)
-    return sequences * max(bits_of(vocabulary, length) - math.log2(sequences), 0.0)
+    bits = bits_of(vocabulary, length)
+    most = max(bits - math.log2(math.e), 0.0)  # log₂ of the k that is best of any number
+    served = sequences if math.log2(sequences) <= most else 2.0**most
+    return served * (bits - math.log2(served))
 
 
 def double_descent_size(parameters: float, length: int, vocabulary: int, alpha: float = BITS_PER_PARAMETER) -> float:
@@ -43,7 +47,8 @@ def membership_f1(sequences: float, length: int, vocabulary: int, parameters: fl
     """F1 of telling members of the training data by their loss, ``½(1 + 1.34 σ(−0.034(r − 33.14)))``, r bits of data per parameter, at most 1.
 
     The formula of arXiv 2505.24832 as its own numbers have it (0.55, 0.75, 0.95 at the sizes it predicts for); with the printed argument, capacity over
-    data size, F1 would rise with more data and tend to 0.835. Fitted there to GPT-2 on text, V = 50,257 and S = 64; elsewhere an extrapolation.
+    data size, F1 would rise with more data and tend to 0.835. Fitted there to GPT-2 on text, V = 50,257 and S = 64; elsewhere an extrapolation. It falls
+    to 0.5, where F1 at the best threshold (``membership``) stays at 2/3: near chance the two are not comparable.
     """
     _check(sequences=sequences, parameters=parameters)
     return membership_f1_at(sequences * bits_of(vocabulary, length) / parameters)

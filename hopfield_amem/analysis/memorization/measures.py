@@ -84,7 +84,10 @@ def extracted(model: nn.Module, corpus: Corpus, prefix: int | None = None) -> fl
 
 
 def membership(inside: Tensor, outside: Tensor) -> dict[str, float]:
-    """How well the loss of a row tells that it was trained on: AUROC, and F1 at the best threshold, as many members as others. (n,), (m,)"""
+    """How well the loss of a row tells that it was trained on: AUROC, and F1 at the best threshold, as many members as others. (n,), (m,)
+
+    The best threshold is found from the losses themselves, so that F1 is 2/3 at least (all are called members); AUROC is 0.5 by chance.
+    """
     count = min(len(inside), len(outside))
     found = detection((-inside[:count]).numpy(), (-outside[:count]).numpy())
     return {"F1": float((2 * found.kept / (1 + found.kept + found.passed)).max()), "AUROC": found.auroc}
@@ -120,6 +123,6 @@ def findings(model: nn.Module, corpus: Corpus, reference: nn.Module | None = Non
         "data bits": corpus.bits if corpus.bits is not None else float(-expected.sum() / math.log(2)),
         "memorised bits": float(memorised.sum()), "net bits": float(-(inside.sum() + expected.sum()) / math.log(2)), "distinct": len(rows),
         **recall(model, corpus), "extracted": extracted(model, corpus), "training loss": float(inside.mean()), "validation loss": float(outside.mean()),
-        "reference loss": float(-expected.sum() / inside.numel()), "radius": reach, "pattern dim": dim,
-        "membership": membership(inside.mean(1), outside.mean(1)),
+        "reference loss": float(-expected.sum() / inside.numel()), "reference model": reference is not None, "symbols": corpus.symbols, "radius": reach,
+        "pattern dim": dim, "membership": membership(inside.mean(1), outside.mean(1)),
     }  # fmt: skip

@@ -12,7 +12,8 @@ from ..estimate import Estimate
 from ..fits import PowerLaw
 from ..result import Result, plain, write
 from ..runs import record_files
-from .fits import Onset, best_data, capacity_from_sweep, double_descent, onsets, plateaus, recall_law
+from .fits import CHANCE, Onset, best_data, by_chance, capacity_from_sweep, double_descent, onsets, plateaus, recall_law
+from .kinds import parted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,11 +49,13 @@ class Memorization(Result):
             ValueError: nothing there, or lines that are no records.
         """
         path = Path(path)
-        try:
-            texts = [file.read_text(encoding="utf-8") for file in record_files(path)] if path.is_dir() else path.read_text(encoding="utf-8").splitlines()
-            records = [json.loads(text) for text in texts]
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} holds no records: {error}. Give the folder of a sweep, or a file with one record in each line.") from None
+        records = []
+        for file in record_files(path) if path.is_dir() else [path]:
+            try:
+                text = file.read_text(encoding="utf-8")
+                records += [json.loads(text)] if path.is_dir() else [json.loads(line) for line in text.splitlines()]
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{file} holds no records: {error}. Give the folder of a sweep, or a file with one record in each line.") from None
         if not all(isinstance(record, dict) and "memorised bits" in record for record in records):
             raise ValueError(f"Some of the {len(records)} entries in {path} are no runs of a sweep.")
         order = lambda record: (str(record["data"]), record["parameters"], record["examples"], record["seed"])
@@ -67,41 +70,52 @@ class Memorization(Result):
         return Memorization(tuple(record for record in self.records if all(record.get(name) == value for name, value in asked.items())), self.reference)
 
     def kinds(self) -> dict[str, Memorization]:
-        """The runs parted by data and memories, by name: capacities are fitted to one kind at a time."""
-        names = ("data", "memory", "feed_forward")
-        found: dict[str, list[dict[str, Any]]] = {}
-        for record in self.records:
-            found.setdefault(", ".join(str(record[name]) for name in names if record.get(name) is not None), []).append(record)
-        return {kind: Memorization(tuple(records), self.reference) for kind, records in found.items()}
+        """The runs parted by all that was asked but size, examples and seed (``kinds.parted``), by name: one law is fitted to one kind at a time."""
+        return {kind: Memorization(tuple(map(dict, records)), self.reference) for kind, records in parted(self.records).items()}
 
     def capacity(self) -> Estimate:
-        """Bits per parameter (``capacity_from_sweep``). Raises ValueError where no size was given 1.5 times the bits it memorised."""
-        found = plateaus(self.records)
+        """Bits per parameter (``capacity_from_sweep``).
+
+        Raises:
+            ValueError: runs of several kinds; no size was given 1.5 times the bits it memorised; what was memorised of text is chance (``fits.by_chance``).
+        """
+        found = plateaus(self._alike())
         if not found:
-            raise ValueError("No model was given 1.5 times the bits that it memorised, so that its capacity is not known: take more examples.")
+            chance = f" Where a reference model stands for the law and AUROC of membership is below {CHANCE}, memorised bits are no memory of single rows."
+            raise ValueError(
+                "No model was given 1.5 times the bits that it memorised, so that its capacity is not known: take more examples."
+                + (chance if any(map(by_chance, self.records)) else "")
+            )
         return capacity_from_sweep(found, reference=self.reference)
+
+    def _alike(self) -> tuple[dict[str, Any], ...]:
+        """The records, of one kind."""
+        kinds = list(parted(self.records))
+        if len(kinds) > 1:
+            raise ValueError(f"One law is fitted to runs of one kind, and these are of {len(kinds)}: {'; '.join(kinds)}. Take them one by one from kinds().")
+        return self.records
 
     def double_descent(self) -> Estimate:
         """Bits of data over capacity at which the loss on other data is highest (``fits.double_descent``)."""
-        return double_descent(self.records, reference=self.reference)
+        return double_descent(self._alike(), reference=self.reference)
 
     def onsets(self) -> list[Onset]:
         """The same for every size by itself."""
-        return onsets(self.records)
+        return onsets(self._alike())
 
     def recall_law(self, measure: str = "share") -> PowerLaw:
         """How recall falls beyond capacity (``fits.recall_law``)."""
-        return recall_law(self.records, measure)
+        return recall_law(self._alike(), measure)
 
     def best_data(self, threshold: float = THRESHOLD) -> dict[float, float]:
         """D* in tokens by parameters (``fits.best_data``)."""
-        return best_data(self.records, threshold)
+        return best_data(self._alike(), threshold)
 
     def balance(self, threshold: float = THRESHOLD) -> Any:
         """``N ∝ D*^k`` (``analysis.memory_model.model_data_balance``). Raises ValueError where no size has a D*."""
         from ..memory_model import model_data_balance
 
-        best = best_data(self.records, threshold)
+        best = self.best_data(threshold)
         return model_data_balance(list(best), list(best.values()))
 
     def rows(self) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from .corpus import Corpus
-from .training import Curve, Trained, Training, batches, set_rate, shown, token_losses, train
+from .training import Curve, Trained, Training, batches, evaluating, set_rate, shown, token_losses, train
 
 
 def train_together(models: Sequence[nn.Module], corpora: Sequence[Corpus], training: Training, *, seeds: Sequence[int] | None = None) -> list[Trained]:
@@ -69,17 +69,18 @@ class _Stack:
     def __init__(self, models: list[nn.Module], corpus: Corpus):
         self.device = next(models[0].parameters()).device
         self.tensors, self.buffers = stack_module_state(models)
-        skeleton, counted = copy.deepcopy(models[0]).to("meta"), shown(corpus, self.device)
+        self.skeleton, counted = copy.deepcopy(models[0]).to("meta"), shown(corpus, self.device)
 
         def loss(tensors: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
-            return token_losses(functional_call(skeleton, (tensors, buffers), (rows[:, :-1],)), rows, counted).mean()
+            return token_losses(functional_call(self.skeleton, (tensors, buffers), (rows[:, :-1],)), rows, counted).mean()
 
         self._losses = vmap(loss, randomness="different")
         self._gradients = vmap(grad_and_value(loss), randomness="different")
 
     def losses(self, rows: Tensor) -> Tensor:
-        """(models, rows, 1 + length) -> (models,)"""
-        return self._losses(self.tensors, self.buffers, rows)
+        """In evaluation mode. (models, rows, 1 + length) -> (models,)"""
+        with evaluating(self.skeleton):
+            return self._losses(self.tensors, self.buffers, rows)
 
     def gradients(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Gradients of every stacked tensor, and losses. (models, rows, 1 + length) -> (models, …) each, (models,)"""

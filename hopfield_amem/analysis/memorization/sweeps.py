@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..runs import Record, take
+from ..runs.identity import canonical
 from .corpus import MakeData
 from .models import MakeModel
 from .result import Memorization
 from .training import Training
-from .work import Runs, Unit, key
+from .work import Runs, Unit, key, name_of
 
 TOGETHER = 24  # runs of one stack
 STANDARD = Training()
@@ -44,30 +45,41 @@ def sweep(
         examples: rows to train on.
         seeds: of the data, the fresh model and the order of rows.
         training: what every run takes.
-        folder: where records are kept (``analysis.take``). None keeps none.
+        folder: where records are kept (``analysis.take``), by the names of ``make_model`` and ``make_data`` and all that is asked. None keeps none.
         processes: stacks that are trained at once, each on one thread.
 
     Returns:
         The records, sizes × examples × seeds. Each is flat: what was asked (``data``, ``model``, the size, ``examples``, ``seed``, ``steps``, …) and what
         was found (``parameters``, ``data bits``, ``memorised bits``, ``exact``, ``argmax``, ``extracted``, losses in nats per token, ``radius``,
-        ``membership``, ``curve``, ``environment``, ``training seconds`` of the stack shared among its runs).
+        ``membership``, ``curve``, ``environment``, ``seconds`` of the stack shared among its runs).
 
     Raises:
-        ValueError: nothing to sweep, the same run asked for twice, names that mean two things.
+        ValueError: nothing to sweep, the same run asked for twice, names that mean two things, sizes that JSON cannot hold, with a folder lambdas and
+            objects whose names do not tell them apart.
         RuntimeError: a run failed; the others are kept.
     """
-    configs = [
+    where, name = (None, "Runs") if folder is None else (str(folder), name_of(make_model, make_data))
+    configs = _asked(
         _config(make_model, make_data, size, training) | {"examples": int(count), "seed": int(seed)}
         for size, count, seed in itertools.product(sizes, examples, seeds)
-    ]
-    if not configs:
-        raise ValueError("A sweep needs at least one size, one number of examples and one seed.")
-    runs = Runs(make_model, make_data, training, tuple(sorted({name for size in sizes for name in {**_defaults(make_model), **size}})))
-    where = None if folder is None else str(folder)
+    )
+    named = tuple(sorted({name for size in sizes for name in {**_defaults(make_model), **size}}))
+    runs = Runs(make_model, make_data, training, named, run_name=name)
     units = [{"runs": stack} for stack in _stacks(configs, runs)]
     done = take(Unit(runs, where), units, processes=processes, title="memorization")
-    records = {key(record, configs[0]): record for unit in done for record in unit["records"]}
-    return Memorization(tuple(records[key(config, configs[0])] for config in configs))
+    pairs = [pair for unit, found in zip(units, done, strict=True) for pair in zip(unit["runs"], found["records"], strict=True)]
+    records = {key(config, config): record for config, record in pairs}
+    return Memorization(tuple(records[key(config, config)] for config in configs))
+
+
+def _asked(configs: Iterable[Record]) -> list[Record]:
+    """The configs, at least one and each once."""
+    found = list(configs)
+    if not found:
+        raise ValueError("A sweep needs at least one size, one number of examples and one seed.")
+    if len({key(canonical(config), config) for config in found}) < len(found):
+        raise ValueError("Some runs are asked for twice. Give each its own size, number of examples or seed.")
+    return found
 
 
 def _config(make_model: MakeModel, make_data: MakeData, size: Mapping[str, Any], training: Training) -> Record:
@@ -83,9 +95,17 @@ def _config(make_model: MakeModel, make_data: MakeData, size: Mapping[str, Any],
 
 
 def _defaults(make_model: MakeModel) -> Record:
-    """The keyword arguments that ``make_model`` has defaults for."""
+    """The keyword arguments that ``make_model`` has defaults for, as far as JSON can hold them."""
     named = inspect.signature(make_model).parameters.values()
-    return {p.name: p.default for p in named if p.default is not p.empty and isinstance(p.default, (int, float, str, bool, type(None)))}
+    return {p.name: p.default for p in named if p.default is not p.empty and _recordable(p.default)}
+
+
+def _recordable(value: Any) -> bool:
+    try:
+        canonical({"value": value})
+    except ValueError:
+        return False
+    return True
 
 
 def _stacks(configs: list[Record], runs: Runs) -> list[list[Record]]:

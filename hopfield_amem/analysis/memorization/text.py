@@ -34,12 +34,14 @@ class Text:
         ValueError: when called, a path that is not there or has too little text for so many examples.
     """
 
-    path: str | None = None
+    path: str | os.PathLike[str] | None = None
     length: int = 64
     name = "text"
 
     def __post_init__(self):
         positive(length=self.length)
+        if self.path is not None:
+            object.__setattr__(self, "path", os.fspath(self.path))  # a record keeps texts
 
     def __call__(self, examples: int, seed: int) -> Corpus:
         paragraphs = _documentation() if self.path is None else _read(Path(self.path))
@@ -58,9 +60,13 @@ class Glosses:
         ValueError: when called, no dictionary there.
     """
 
-    folder: str = str(DICTIONARY)
+    folder: str | os.PathLike[str] = str(DICTIONARY)
     length: int = 64
     name = "glosses"
+
+    def __post_init__(self):
+        positive(length=self.length)
+        object.__setattr__(self, "folder", os.fspath(self.folder))
 
     def __call__(self, examples: int, seed: int) -> Corpus:
         entries = [entry[: self.length] for entry in _glosses(Path(self.folder)) if len(entry) >= self.length]

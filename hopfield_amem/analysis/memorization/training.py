@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -104,8 +105,21 @@ def train(model: nn.Module, corpus: Corpus, training: Training, *, seed: int = 0
         loss.backward()
         set_rate(optimizer, training.rate_at(step))
         optimizer.step()
-        curve.add(step, loss.detach(), lambda: token_losses(model(held_out[:, :-1]), held_out, counted).mean())
+        with evaluating(model):
+            curve.add(step, loss.detach(), lambda: token_losses(model(held_out[:, :-1]), held_out, counted).mean())
     return Trained(model, curve.points()[0])
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A model in evaluation mode (without dropout) for a while; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +13,8 @@ import torch
 from torch import nn
 
 from ..runs import Record, record_files, take
+from ..runs.folder import flat, parsed
+from ..runs.identity import identity, work_name
 from .corpus import Corpus, MakeData
 from .laws import membership_f1_at
 from .measures import findings
@@ -32,7 +32,7 @@ class Runs:
     training: Training
     size: tuple[str, ...]
     found: Mapping[str, Record] = field(default_factory=dict)
-    run_name = "Runs"  # configs say all that decides what is found
+    run_name: str = "Runs"  # by what records are kept, beside their configs
 
     def __call__(self, config: Record) -> Record:
         record = self.found.get(key(config, config)) or self.together([config])[0]
@@ -55,13 +55,26 @@ class Runs:
         asked = [*configs, *(configs[i] for i in expected.values())]
         models = [self.model(config, corpus.symbols).to(device()) for config, corpus in zip(asked, given, strict=True)]
         trained = train_together(models, given, self.training, seeds=[config["seed"] for config in asked])
-        references = dict(zip(expected, models[len(configs) :], strict=True))
-        shared = (time.perf_counter() - began) / len(configs)
-        return [
-            _measured(run.model.eval(), corpus, references.get(config["seed"]))
-            | {"curve": run.curve, "together": run.together, "environment": environment(), "training seconds": round(shared, 3)}
+        references = dict(zip(expected, (run.model.eval() for run in trained[len(configs) :]), strict=True))
+        found = [
+            _measured(run.model.eval(), corpus, references.get(config["seed"])) | {"curve": run.curve, "together": run.together}
             for config, corpus, run in zip(configs, corpora, trained, strict=False)
-        ]  # fmt: skip
+        ]
+        seconds = round((time.perf_counter() - began) / len(configs), 3)
+        return [record | {"seconds": seconds} for record in found]
+
+
+def name_of(*made: Any) -> str:
+    """By what the runs of a model and data are kept. It is told where the sweep begins: workers would call a script's functions otherwise.
+
+    Raises:
+        ValueError: made by lambdas, or by objects of a class that does not tell them apart.
+    """
+    names = [work_name(part) for part in made]
+    nameless = next((name for name in names if "<lambda>" in name), None)
+    if nameless is not None:
+        raise ValueError(f"Runs are kept by the names of their model and data, and all lambdas of a place have the same, {nameless}: give a function.")
+    return f"Runs({', '.join(names)})"
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class Unit:
 
     def __call__(self, unit: Record) -> Record:
         asked = unit["runs"]
-        there = finished(self.folder, asked[0])
+        there = {} if self.folder is None else finished(Path(self.folder), self.runs, asked)
         missing = [config for config in asked if key(config, config) not in there]
         found = self.runs.together(missing) if missing else []
         taken = replace(self.runs, found={key(config, config): record for config, record in zip(missing, found, strict=True)})
@@ -81,16 +94,17 @@ class Unit:
         return {"records": [there[key(config, config)] if key(config, config) in there else next(new) for config in asked]}
 
 
-def finished(folder: str | None, like: Mapping[str, Any]) -> dict[str, Record]:
-    """The records in a folder, and in those below it, that were asked for by the same names as a config, by what was asked."""
+def finished(folder: Path, runs: Runs, configs: Sequence[Record]) -> dict[str, Record]:
+    """The records of these runs, and of no others, that are in a folder or in those below it, by what was asked."""
+    name = work_name(runs)
+    asked = {identity(name, config): key(config, config) for config in configs}
     found = {}
-    for path in record_files(Path(folder)) if folder is not None else ():
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # a run whose record cannot be read is done again
-        if isinstance(record, dict) and set(like) < set(record):
-            found[key(record, like)] = record
+    for path in record_files(folder):
+        if path.stem in asked:
+            try:
+                found[asked[path.stem]] = flat(parsed(path))
+            except (OSError, ValueError):
+                continue  # a run whose record cannot be read is done again
     return found
 
 
@@ -99,24 +113,16 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def environment() -> dict[str, Any]:
-    """The machine and the versions of a run."""
-    from ... import __version__
-
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {
-        "device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "python": platform.python_version(), "torch": str(torch.__version__),
-        "hopfield_amem": __version__, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }  # fmt: skip
-
-
 def _measured(model: nn.Module, corpus: Corpus, reference: nn.Module | None) -> Record:
-    """What is found of a trained model, with the published F1 of membership beside the measured one; a model that diverged has a failure instead."""
-    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-        return {"failure": "the training diverged: its parameters are no longer finite numbers. Lower Training.rate."}
+    """What is found of a trained model, with the published F1 of membership beside the measured one where
+    rows count whole and once; a model that diverged, or whose reference did, has a failure instead."""
+    for name, trained in (("training", model), ("training of the reference model", reference)):
+        if trained is not None and not all(bool(parameter.isfinite().all()) for parameter in trained.parameters()):
+            return {"failure": f"the {name} diverged: its parameters are no longer finite numbers. Lower Training.rate."}
     record: Record = {**parameters(model), **findings(model, corpus, reference)}
-    expected = membership_f1_at(record["data bits"] / record["parameters"])
-    return record | {"membership": record["membership"] | {"predicted F1": expected}}
+    if corpus.presented is not None:
+        record["membership"] |= {"predicted F1": membership_f1_at(corpus.presented / record["parameters"])}
+    return record
 
 
 def _referred(corpus: Corpus) -> Corpus:

@@ -69,8 +69,8 @@ def _bits(place, part: Memorization, kind: str) -> None:
         curve = curve_of(part.records, size, "memorised bits")
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
         label = f"{size:,} parameters" + (f": {np.mean(full[size]) / size:.2f} bits each" if size in full else "")
-        place.plot(list(curve), [np.mean(bits) for bits in curve.values()], color=colour, marker=marker, ms=4.5, label=label)
-        for bits, values in curve.items():
+        place.plot([given for given, _ in curve], [np.mean(held) for _, held in curve], color=colour, marker=marker, ms=4.5, label=label)
+        for bits, values in curve:
             place.scatter([bits] * len(values), values, s=7, color=colour, alpha=0.6)
         if size in full:
             place.axhline(np.mean(full[size]), color=colour, ls="--", lw=0.8)
@@ -92,7 +92,11 @@ def _losses(place, part: Memorization) -> None:
         curve = curve_of(part.records, size, "validation loss")
         colour = COLOURS[i % len(COLOURS)]
         place.plot(
-            list(curve), [np.mean(losses) for losses in curve.values()], color=colour, marker=MARKERS[i % len(MARKERS)], ms=4.5, label=f"{size:,} parameters"
+            *zip(*((given, np.mean(losses)) for given, losses in curve), strict=True),
+            color=colour,
+            marker=MARKERS[i % len(MARKERS)],
+            ms=4.5,
+            label=f"{size:,} parameters",
         )
         capacity = plateaus(part.records).get(size)
         if capacity:

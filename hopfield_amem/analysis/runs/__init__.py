@@ -6,7 +6,7 @@
     folder/<id>.corrupt       a record that could not be read, moved aside
 
 An id is a hash of the work's name, the schema of records and the config. Nothing rests on locks: were a run done twice at once, the second record replaces the
-first whole, and both say the same.
+first whole, and both are of the same config (of the same numbers where the work depends on it alone; runs that are trained together differ by rounding).
 """
 
 from .collect import collect

@@ -38,8 +38,8 @@ class Audit(Result):
         reference: its name.
         bits_per_parameter: at which the capacity is taken.
         held_out_loss: nats per token on sequences held out, None without them.
-        membership: how well the loss tells data from held-out sequences: "F1", "AUROC", and the "predicted F1" of a model that was trained on the data
-            to its capacity (``membership_f1_at``); None without them.
+        membership: how well the loss tells data from held-out sequences: "F1" at the best threshold, "AUROC", and, where no sequence repeats, the "predicted
+            F1" of a model that was trained on the data to its capacity (``membership_f1``; its threshold is another one); None without them.
     """
 
     parts: tuple[Part, ...]
@@ -141,7 +141,7 @@ def audit(
         bits_per_parameter: of the capacity. 3.6 is what GPT-2 models reach in a million steps (Morris et al. 2025, arXiv 2505.24832).
 
     Raises:
-        TypeError: no module, texts instead of tokens, a model that gives no token probabilities.
+        TypeError: no module, texts instead of tokens, no token probabilities.
         ValueError: empty data, a model that sees the tokens it is asked for, tokens outside of its vocabulary, numbers that are no log probabilities.
     """
     if not isinstance(model, nn.Module):
@@ -150,29 +150,28 @@ def audit(
         raise ValueError(f"bits_per_parameter is a positive number, got {bits_per_parameter!r}.")
     parts = parts_of(model)
     if not parts:
-        raise ValueError(f"{type(model).__name__} has no parameters, so that there is nothing to audit.")
+        raise ValueError(f"{type(model).__name__} has no parameters: there is nothing to audit.")
     rows, others = rows_of(dataset), None if held_out is None else rows_of(held_out)
-    law = next_token(model) if log_probabilities is None else log_probabilities
-    symbols = _vocabulary(model, [*rows, *(others or [])]) if vocabulary is None else vocabulary
+    law, symbols = log_probabilities or next_token(model), _vocabulary(model, [*rows, *(others or [])], vocabulary)
     beside, name = _reference(reference, rows, symbols)
     found, expected = scores(law, rows), scores(beside, rows)
     counted = torch.tensor([len(row) - 1 for row in rows])
     data = -float(expected.sum()) / math.log(2)
     if not 0 < data < math.inf:
         raise ValueError(f"Under the reference {name} the data have {data:.3g} bits, with which nothing can be compared. Take another reference.")
-    numbers = {} if others is None else _told(found / counted, others, law, data / sum(part.parameters for part in parts))
+    numbers = {} if others is None else _told(found / counted, others, law)
+    if numbers and len({tuple(row.tolist()) for row in rows}) == len(rows):
+        numbers["membership"]["predicted F1"] = membership_f1_at(int(counted.sum()) * math.log2(symbols) / sum(part.parameters for part in parts))
     return Audit(
         parts, symbols, len(rows), int(counted.sum()), data, float(unintended_memorization(found, expected).sum()), -float(found.sum() / counted.sum()),
         -float(expected.sum() / counted.sum()), name, bits_per_parameter, **numbers,
     )  # fmt: skip
 
 
-def _told(inside: Tensor, others: list[Tensor], law: LogProbabilities, ratio: float) -> dict[str, Any]:
+def _told(inside: Tensor, others: list[Tensor], law: LogProbabilities) -> dict[str, Any]:
     """Loss and membership against rows held out, from log p per token of the data."""
-    counted = torch.tensor([len(row) - 1 for row in others])
-    found = scores(law, others)
-    told = membership(-inside, -found / counted)
-    return {"held_out_loss": -float(found.sum() / counted.sum()), "membership": told | {"predicted F1": membership_f1_at(ratio)}}
+    counted, found = torch.tensor([len(row) - 1 for row in others]), scores(law, others)
+    return {"held_out_loss": -float(found.sum() / counted.sum()), "membership": membership(-inside, -found / counted)}
 
 
 def _reference(asked: Reference, rows: list[Tensor], vocabulary: int) -> tuple[LogProbabilities, str]:
@@ -187,8 +186,13 @@ def _reference(asked: Reference, rows: list[Tensor], vocabulary: int) -> tuple[L
     raise ValueError(f"reference is 'unigram', 'uniform', a model, or a function from tokens to log probabilities; got {asked!r}.")
 
 
-def _vocabulary(model: nn.Module, rows: list[Tensor]) -> int:
-    """Rows of the first embedding, which is of tokens wherever there are others (of positions, of segments); without one more than the largest token."""
+def _vocabulary(model: nn.Module, rows: list[Tensor], given: int | None) -> int:
+    """What is given, or rows of the first embedding, of tokens wherever there are others (of positions, …); without one more than the largest token."""
+    if given is not None:
+        most = max(int(row[1:].max()) for row in rows)
+        if isinstance(given, int) and max(1, most) < given:
+            return given
+        raise ValueError(f"vocabulary is a whole number, at least 2 and above every token that is predicted ({most} at most), got {given!r}.")
     largest = max(int(row.max()) for row in rows)
     table = next((module.num_embeddings for module in model.modules() if isinstance(module, nn.Embedding)), None)
     if table is not None and table <= largest:

@@ -54,8 +54,9 @@ def _membership(found: Audit) -> list[str]:
         return []
     told = found.membership
     gap = found.held_out_loss - found.loss
+    expected = f"; of a model trained on them GPT-2's law expects {told['predicted F1']:.2f}, at another threshold" if "predicted F1" in told else ""
     return [
         f"Held-out data cost {found.held_out_loss:.3g} nats per token, {abs(gap):.2g} {'more' if gap >= 0 else 'less'}. By its loss a sequence is told to be "
-        f"of the data with AUROC {told['AUROC']:.2f} and F1 {told['F1']:.2f} (0.50 and 0.67 by chance; of a model trained on them "
-        f"an F1 of {told['predicted F1']:.2f} is expected)."
+        f"of the data with AUROC {told['AUROC']:.2f} and F1 {told['F1']:.2f} at the best threshold (0.50 and 0.67 by "
+        f"chance{expected})."
     ]

@@ -19,7 +19,7 @@ def bounds_of(record: Record) -> dict[str, float]:
     All weights as matrices that are read by argmax hold the bits per parameter of ``linear_memory_capacity``. The sum over layers is no theorem.
     """
     found = {}
-    layers, width, vocabulary = (record.get(name) or 0 for name in ("layers", "width", "vocabulary"))
+    layers, width, vocabulary = record.get("layers") or 0, record.get("width") or 0, alphabet(record) or 0
     if layers and width and vocabulary > 1:
         fact = math.log2(vocabulary)
         if record.get("parameters attention"):
@@ -30,6 +30,12 @@ def bounds_of(record: Record) -> dict[str, float]:
     if width > 1:
         found[MATRICES] = linear_memory_capacity(width).bits_per_parameter * record["parameters"]
     return found
+
+
+def alphabet(record: Record) -> int | None:
+    """Tokens that there are: the vocabulary of the data, where it was asked for, or the symbols of the model; None where the record does not say."""
+    found = record.get("vocabulary") or record.get("symbols") or 0
+    return found if found > 1 else None
 
 
 def attainable(record: Record) -> float:

@@ -68,7 +68,7 @@ def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "–"
-    if name == "share":
+    if name.startswith("share"):
         return f"{value:.0%}"
     if name == "binds":
         return f"{next(SIGNS[binds] for binds, word in BINDINGS.items() if word == value)} {value}"

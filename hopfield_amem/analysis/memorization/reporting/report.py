@@ -111,7 +111,8 @@ def points(study: Study) -> list[dict[str, Any]]:
     return [
         {
             "kind": study.name, "parameters": size.parameters, "data bits": point.data_bits, "memorised bits": point.memorised, "low": point.low,
-            "high": point.high, "share": point.memorised / point.data_bits, "bits per parameter": point.memorised / size.parameters,
+            "high": point.high, "share of the data": point.memorised / point.data_bits, "share of what can be memorised": point.share,
+            "bits per parameter": point.memorised / size.parameters,
             "binds": BINDINGS[point.binds], "training loss": point.training, "validation loss": point.validation, "runs": point.runs,
         }
         for size in study.sizes

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..fits import CHANCE
+
 if TYPE_CHECKING:
     from .sizes import DataSize
 
@@ -29,10 +31,10 @@ class Rules:
     Args:
         share: from this share of the data memorised on a run is data-limited.
         plateau: from this share of the most that its model size memorised of any data on, a run that is not data-limited is capacity-limited, provided that
-            some other data were memorised whole: else too short a training looks like a small capacity.
+            some other data were memorised whole (else too short a training looks like a small capacity), and that single rows are known.
         falling: a run whose training loss fell by more than this share of its whole fall in the last tenth of its steps is undertrained.
-        gap: a run below the plateau whose validation loss exceeds its training loss by at most this share of it, and stands this share below that of the
-            uniform law, is generalising: it learned what is common instead.
+        gap: a run that is not data-limited, whose validation loss exceeds its training loss by at most this share of it and stands this share below that of
+            the uniform law, is generalising: it learned what is common instead.
 
     Raises:
         ValueError: a threshold outside of (0, 1).
@@ -51,12 +53,13 @@ class Rules:
     def sentences(self) -> list[str]:
         """Every rule in words, in the order in which they are asked."""
         return [
-            f"Data-limited: at least {self.share:.0%} of the data's bits are memorised; more data would be memorised, too.",
+            f"Data-limited: at least {self.share:.0%} of what can be memorised of the data is; more data would be memorised, too.",
             f"Undertrained: the training loss was still falling, by more than {self.falling:.0%} of its whole fall in the last tenth of the steps.",
+            f"Generalising: a validation loss within {self.gap:.0%} of the training loss and at least {self.gap:.0%} below the uniform law; what is common is "
+            "learned instead.",
             f"Capacity-limited: at least {self.plateau:.0%} of the most that this model size memorised of any amount of data, while a smaller amount was "
-            "memorised whole, so that training is known to suffice; more data changes little.",
-            f"Generalising: below that, with a validation loss within {self.gap:.0%} of the training loss and at least {self.gap:.0%} below the uniform law; "
-            "what is common is learned instead.",
+            "memorised whole, so that training is known to suffice; more data changes little. Not where a reference model stands for the law of the data and "
+            f"members are told from others with AUROC below {CHANCE}: what is counted there is no memory of single rows.",
             "Undertrained, too: for no such reason; the same model held more of other data, or no amount of data was memorised whole.",
         ]
 
@@ -73,10 +76,10 @@ def binding(point: DataSize, size: Sequence[DataSize], rules: Rules) -> str:
         return "data"
     if point.falling is not None and point.falling > rules.falling:
         return "training"
-    if suffices(size, rules) and point.memorised >= rules.plateau * max(other.memorised for other in size):
-        return "capacity"
     if _generalises(point, rules):
         return "structure"
+    if suffices(size, rules) and not point.chance and point.memorised >= rules.plateau * max(other.memorised for other in size):
+        return "capacity"
     return "training"
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from ...estimate import Estimate
 from ...memory_model import Balance, model_data_balance
+from ..fits import by_chance
 from ..result import Memorization
-from .bounds import attainable, bounds_of, short
+from .bounds import alphabet, attainable, bounds_of, short
 from .records import Record, check
 from .rules import Rules, binding, still_falling
 
@@ -31,6 +32,7 @@ class DataSize:
         training, validation: losses in nats per token, means; None where no record has them.
         falling: how much of the whole fall of the training loss its last tenth of steps brought, mean; None without curves.
         uniform: loss of the uniform law, log of the vocabulary; None where that is not known.
+        chance: whether what is memorised is no memory of single rows, in most runs (``fits.by_chance``).
         binds: which bound binds: a key of ``rules.BINDINGS``.
     """
 
@@ -45,6 +47,7 @@ class DataSize:
     validation: float | None
     falling: float | None
     uniform: float | None
+    chance: bool = False
     binds: str = ""
 
     @property
@@ -133,7 +136,8 @@ def studies(found: Memorization, rules: Rules) -> tuple[Study, ...]:
     """
     for place, record in enumerate(found.records, 1):
         check(record, place)
-    return tuple(_study(name, part, rules) for name, part in found.kinds().items())
+    order = lambda record: (record["parameters"], record["examples"], str(record["seed"]))  # so that a page does not depend on the order of its records
+    return tuple(_study(name, replace(part, records=tuple(sorted(part.records, key=order))), rules) for name, part in found.kinds().items())
 
 
 def _study(name: str, part: Memorization, rules: Rules) -> Study:
@@ -178,7 +182,8 @@ def _point(records: list[Record]) -> DataSize:
         data_bits=float(np.mean([record["data bits"] for record in records])), tokens=first["examples"] * first["length"] if "length" in first else None,
         attainable=float(np.mean([attainable(record) for record in records])), memorised=float(np.mean(memorised)), low=min(memorised), high=max(memorised),
         runs=len(records), training=_mean(records, "training loss"), validation=_mean(records, "validation loss"),
-        falling=float(np.mean(falls)) if falls else None, uniform=math.log(first["vocabulary"]) if (first.get("vocabulary") or 0) > 1 else None,
+        falling=float(np.mean(falls)) if falls else None, uniform=math.log(symbols) if (symbols := alphabet(first)) else None,
+        chance=2 * sum(map(by_chance, records)) > len(records),
     )  # fmt: skip
 
 

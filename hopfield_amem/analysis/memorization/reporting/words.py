@@ -49,10 +49,8 @@ def _capacity(study: Study) -> Iterator[str]:
     low, high = study.capacity.interval or (study.capacity.value,) * 2
     value = study.capacity.value
     per = [size.bits_per_parameter for size in study.sizes]
-    seeds = max(point.runs for size in study.sizes for point in size.points)
-    within = (
-        f", {low:.2f} to {high:.2f} ({study.capacity.assumption})" if seeds > 1 else f", from {len(study.sizes)} sizes and one seed, which gives no interval"
-    )
+    several = len(study.sizes) > 1 or max(point.runs for size in study.sizes for point in size.points) > 1
+    within = f", {low:.2f} to {high:.2f} ({study.capacity.assumption})" if several else ", from one size and one seed, which gives no interval"
     if not study.settled:
         yield f"No plateau is visible: {value:.2f} bits per parameter{within}, are the most that was memorised, and no more than a lower bound of the capacity."
         return
@@ -91,9 +89,9 @@ def _beside(study: Study) -> Iterator[str]:
 def _stretch(size: ModelSize, binds: str, points: list[DataSize], rules: Rules) -> str:
     first, last = points[0], points[-1]
     where = f"from {short(first.data_bits)} to {short(last.data_bits)} bits of data" if len(points) > 1 else f"at {short(first.data_bits)} bits of data"
-    shares = sorted(point.memorised / point.data_bits for point in points)
     if binds == "data":
-        return f"data-limited {where}, {shares[0]:.0%} of which it memorises" + (" at least" if len(points) > 1 else "")
+        least = min(point.share for point in points)
+        return f"data-limited {where}, holding {least:.0%}{' at least' if len(points) > 1 else ''} of what can be memorised of them"
     held = _span([point.memorised for point in points])
     if binds == "capacity":
         return f"capacity-limited {where}, holding {held} bits, {_span([point.memorised / size.parameters for point in points])} per parameter"
@@ -101,6 +99,8 @@ def _stretch(size: ModelSize, binds: str, points: list[DataSize], rules: Rules) 
         return f"generalising {where}, holding {held} bits while it learns what is common"
     if all(point.falling is not None and point.falling > rules.falling for point in points):
         why = "its training loss was still falling"
+    elif all(point.chance for point in points):
+        why = "members are told from others hardly better than by chance"
     elif not suffices(size.points, rules):
         why = "it memorised no amount of data whole, so that its training is not known to suffice"
     else:
