@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from .analysis import DAMAGES, Landscape, exactly, identified, landscape, principal_plane
 from .analysis.digits import CHOICES, DEGREE, DESCENT, QUERIES, SAMPLE, Digits, Measurement, measure, memories
+from .analysis.result import write
 from .descent import Descended
 from .energies import ENERGIES, ReadEnergy, presets
 from .layers import HopfieldLookup
@@ -208,13 +210,11 @@ def _layer_figure(plots, learned: dict):
 
 
 def _write_csv(table: list[Measurement], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(table[0])))
-        writer.writeheader()
-        writer.writerows(asdict(m) for m in table)
-    os.replace(part, path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(asdict(table[0])))
+    writer.writeheader()
+    writer.writerows(asdict(m) for m in table)
+    write(path, text.getvalue())
 
 
 def _report(console: Console, table: list[Measurement], accuracy: float, folder: Path) -> None:

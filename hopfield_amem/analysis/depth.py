@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..energies import presets
+from ..energies.distances import distances
 from .result import Result
 
-EXACT = "donot_use_mm_for_euclid_dist"
 TWINS = 1e-6  # patterns that differ by less, of the largest number, are one
 
 
@@ -86,10 +86,10 @@ def _layer(x: Tensor, patterns: Tensor, layer: int) -> tuple[Tensor, ...]:
         raise ValueError(f"Layer {layer} needs states (q, width) and at least two patterns (n, width), got {tuple(x.shape)} and {tuple(patterns.shape)}.")
     if not bool(x.isfinite().all() & patterns.isfinite().all()):
         raise ValueError(f"The hidden states of layer {layer} hold NaN or Inf: there is no energy of them.")
-    apart = torch.cdist(patterns, patterns, compute_mode=EXACT)
+    apart = distances(patterns, patterns)
     apart = torch.where(apart > TWINS * patterns.abs().amax(), apart, torch.inf).amin(-1)
     if not bool(apart.isfinite().any()):
         raise ValueError(f"The patterns of layer {layer} are all the same: their distances set no scale.")
     radius = apart.median()
-    distance, which = torch.cdist(x, patterns, compute_mode=EXACT).min(-1)
+    distance, which = distances(x, patterns).min(-1)
     return presets.distance(1.0)(x / radius, patterns / radius), distance / radius, radius, which

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..energies import ReadEnergy, checks, presets
+from ..energies.distances import distances
 from ..kernels import nearest, retrieve
 from ..kernels.rows import fitting
 
@@ -132,7 +133,7 @@ def _committed(path: Tensor, final: Tensor, diffusion: Diffusion, data: Tensor, 
     The weights are taken relative to that of the final sample, ``log p_μ/p_final = [(ξ_μ − ξ)·(x − ξ) − ½‖ξ_μ − ξ‖²]/σ²``: differences, which little noise
     does not drown. Samples that equal the final one are it.
     """
-    apart = torch.cdist(final, data, compute_mode="donot_use_mm_for_euclid_dist")
+    apart = distances(final, data)
     critical = final.new_zeros(len(final))
     committed = torch.ones_like(critical, dtype=torch.bool)
     for level, state in zip(reversed(diffusion.levels), path[:-1].flip(0), strict=True):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..energies.distances import distances
 from ..kernels.rows import fitting
 from .diffusion import Diffusion
 from .result import Result
@@ -114,7 +115,7 @@ def _nearest(samples: Tensor, others: Tensor, itself: bool) -> Tensor:
     together = fitting(len(others))
     for start in range(0, len(samples), together):
         part = samples[start : start + together]
-        distance = torch.cdist(part, others, compute_mode="donot_use_mm_for_euclid_dist")
+        distance = distances(part, others)
         if itself:
             distance[torch.arange(len(part)), start + torch.arange(len(part))] = torch.inf
         found.append(distance.amin(-1) if len(others) else part.new_full((len(part),), torch.inf))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..energies.distances import distances
 from .result import Result
 
 DAMAGES = {"lower half": 0.5, "pixel noise": 0.3, "salt and pepper": 0.3}
@@ -70,7 +71,7 @@ def identified(state: Tensor, patterns: Tensor, own: Tensor) -> Tensor:
 
     Duplicates of the own pattern count as the own one.
     """
-    distance = torch.cdist(state, patterns, compute_mode="donot_use_mm_for_euclid_dist")
+    distance = distances(state, patterns)
     return distance.gather(-1, own.unsqueeze(-1)).squeeze(-1) <= distance.amin(-1)
 
 

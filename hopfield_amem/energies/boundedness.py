@@ -15,7 +15,7 @@ from .neurons.rows import per_row
 from .scalings.scaling import Sum
 from .separations.separation import Power, RectifiedPower
 from .spec import tensors
-from .synapses.base import Plain, Synapse
+from .synapses.base import Plain
 
 if TYPE_CHECKING:
     from .network import Network
@@ -76,7 +76,7 @@ def _versions(network: Network) -> list[tuple[Tensor, int]] | None:
 
 def _decided(network: Network, like: Tensor | None, held: frozenset[str]) -> Boundedness:
     moving = [name for name, group in network.neurons.items() if name not in held and not group.lagrangian.bounded]
-    degrees = {connected: _degree(synapse, tuple(name in moving for name in connected)) for connected, synapse in network.synapses.items()}
+    degrees = {connected: synapse.degree(tuple(name in moving for name in connected)) for connected, synapse in network.synapses.items()}
     steep = [connected for connected, degree in degrees.items() if (degree is None or degree > 1) and not held.issuperset(connected)]
     if not steep:
         return Boundedness(True, "no synapse grows faster than linearly with activations that have no bound")
@@ -92,10 +92,6 @@ def _decided(network: Network, like: Tensor | None, held: frozenset[str]) -> Bou
             if found is not None:
                 return found
         return _followed(network, steep, like, held)
-
-
-def _degree(synapse: Synapse, moving: tuple[bool, ...]) -> float | None:
-    return synapse.degree(moving)
 
 
 def _quadratic(lagrangian: Lagrangian) -> str:

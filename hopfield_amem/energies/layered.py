@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import checks
+from .distances import distances
 from .read import ReadEnergy
 from .spec import scaled
 
@@ -101,7 +102,7 @@ def nearest_neighbour(state: Tensor, patterns: Tensor) -> Tensor:
     checks.floating("patterns", patterns)
     if not patterns.shape[-2]:
         return torch.full_like(state[..., 0], torch.inf)
-    return 0.5 * torch.cdist(state, patterns, compute_mode="donot_use_mm_for_euclid_dist").amin(-1).square()
+    return 0.5 * distances(state, patterns).amin(-1).square()
 
 
 def evenly(count: int, layers: int) -> tuple[int, ...]:

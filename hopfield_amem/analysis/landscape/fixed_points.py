@@ -12,11 +12,11 @@ from torch import Tensor
 from ...descent import Descended, FixedPoint, GradientDescent
 from ...descent.loop import Descent, Energy
 from ...energies import ReadEnergy
+from ...energies.distances import distances
 from ..result import Result
 
 WIDEST = 1024  # dimensions up to which a Hessian is made
 ROWS = 256  # states that are compared with all others at once
-EXACT = "donot_use_mm_for_euclid_dist"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def told_apart(rest: Descended, start: Tensor, keys: Tensor, apart: float = 1e-3
     size = max(float(part.norm(dim=-1).max()) for part in (states, start, keys) if len(part))
     label, first, count = _distinct(states, apart * max(size, torch.finfo(states.dtype).tiny / apart))
     of = torch.full(rest.converged.shape, -1, device=states.device).index_put((arrived,), label)
-    distance, nearest = torch.cdist(states[first], keys, compute_mode=EXACT).min(-1)
+    distance, nearest = distances(states[first], keys).min(-1)
     return FixedPoints(states[first], rest.energy[arrived][first], count, nearest, distance, of)
 
 
@@ -124,7 +124,7 @@ def _distinct(states: Tensor, apart: float) -> tuple[Tensor, Tensor, Tensor]:
         empty = torch.zeros(0, dtype=torch.long, device=states.device)
         return empty, empty, empty
     near = [
-        (torch.cdist(rows, states, compute_mode=EXACT) < apart).nonzero() + torch.tensor([first, 0], device=states.device)
+        (distances(rows, states) < apart).nonzero() + torch.tensor([first, 0], device=states.device)
         for first, rows in zip(range(0, len(states), ROWS), states.split(ROWS), strict=True)
     ]
     one, other = torch.cat(near).cpu().numpy().T

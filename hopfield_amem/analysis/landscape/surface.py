@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ...descent.loop import Descent, Energy
 from ...energies import ReadEnergy, checks
+from ...energies.distances import distances
 from ..result import Result
-from .fixed_points import EXACT, FixedPoints, told_apart, usual_descent
+from .fixed_points import FixedPoints, told_apart, usual_descent
 from .plane import Plane
 
 
@@ -86,7 +87,7 @@ def landscape(energy: Energy, keys: Tensor, plane: Plane, *, resolution: int = 8
 
 def _first_nearest(energy: Energy, state: Tensor, keys: Tensor) -> Tensor:
     """The most similar pattern; of those as similar up to rounding (in the middle of a mixture) the first, not a random one."""
-    score = energy.similarity(state, keys) if isinstance(energy, ReadEnergy) else -torch.cdist(state, keys, compute_mode=EXACT)
+    score = energy.similarity(state, keys) if isinstance(energy, ReadEnergy) else -distances(state, keys)
     slack = 1e-4 * (score.amax(-1, keepdim=True) - score.amin(-1, keepdim=True))
     index = torch.arange(len(keys), device=keys.device)
     return torch.where(score >= score.amax(-1, keepdim=True) - slack, index, len(keys)).amin(-1)

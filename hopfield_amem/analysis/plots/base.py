@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from ..result import write
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000")  # Okabe & Ito 2008, legible to colour-blind readers
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one to a colour, so that curves differ in print, too
@@ -16,15 +19,9 @@ ACROSS = 5  # entries of a legend in one line
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write a figure as PNG at 150 dpi. An interrupted write leaves an older file untouched."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        FigureCanvasAgg(figure).print_figure(part, format="png", dpi=150)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    drawn = io.BytesIO()
+    FigureCanvasAgg(figure).print_figure(drawn, format="png", dpi=150)
+    return write(Path(path), drawn.getvalue())
 
 
 def panels(count: int) -> tuple[Figure, list]:

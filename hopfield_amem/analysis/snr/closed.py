@@ -63,20 +63,10 @@ def _exponential_moment(law: NormalScores) -> float:
     return 2 * law.spread**2 - 2 * law.own
 
 
-def _cosine_moment(n: int, law: CosineScores) -> float:
-    """``E cos^(2n) t = (2n − 1)!!/(d (d + 2) … (d + 2n − 2))``."""
+def _cosine_moment(n: int, law: CosineScores) -> float | None:
+    """``E cos^(2n) t = (2n − 1)!!/(d (d + 2) … (d + 2n − 2))``, of scores that are not shifted."""
     half = 0.5 * law.dim
-    return _odd_factorial(n) - n * math.log(2) + math.lgamma(half) - math.lgamma(half + n)
-
-
-@closed(Power, NormalScores)
-def _power(separation, law):
-    return _moment(separation.degree - 1, law)
-
-
-@closed(RectifiedPower, NormalScores)
-def _rectified(separation, law):
-    return _moment(separation.degree - 1, law) - math.log(2)
+    return None if law.shift else _odd_factorial(n) - n * math.log(2) + math.lgamma(half) - math.lgamma(half + n)
 
 
 @closed(Exp, NormalScores)
@@ -87,16 +77,6 @@ def _exponential(separation, law):
 @closed(Epanechnikov, NormalScores)
 def _step(separation, law):
     return math.log(0.5 * math.erfc(-1 / (law.spread * math.sqrt(2))))  # κ = 1 where s > −1
-
-
-@closed(Power, CosineScores)
-def _cosine_power(separation, law):
-    return None if law.shift else _cosine_moment(separation.degree - 1, law)
-
-
-@closed(RectifiedPower, CosineScores)
-def _cosine_rectified(separation, law):
-    return None if law.shift else _cosine_moment(separation.degree - 1, law) - math.log(2)
 
 
 @closed(Exp, CosineScores)
@@ -119,16 +99,6 @@ def _inverse_length(n: int, law: AveragedNormalScores) -> float:
     return _odd_factorial(n) - n * math.log(2) + math.lgamma(half - n) - math.lgamma(half) if half > n else math.inf
 
 
-@closed(Power, AveragedNormalScores)
-def _averaged_power(separation, law):
-    return _inverse_length(separation.degree - 1, law)
-
-
-@closed(RectifiedPower, AveragedNormalScores)
-def _averaged_rectified(separation, law):
-    return _inverse_length(separation.degree - 1, law) - math.log(2)
-
-
 @closed(Exp, AveragedNormalScores)
 def _averaged_exponential(separation, law):
     """``E e^(2(β² − β) x) = (1 + 4β − 4β²)^(−d/2)``, x = ‖k_i‖² of χ²_d: it diverges from β = (1 + √2)/2 on, where long keys meet nearer ones."""
@@ -139,6 +109,25 @@ def _averaged_exponential(separation, law):
 @closed(Exp, AveragedDistanceScores)
 def _averaged_distance(separation, law):
     return -0.5 * law.dim * math.log1p(4 * law.beta)  # E exp(−β‖k − k_i‖²), k − k_i ~ N(0, 2I)
+
+
+def _powers(law: type, moment: Callable[[int, Any], float | None]) -> None:
+    """Register powers sⁿ under a law, and rectified ones, of which every other score is 0."""
+
+    def power(separation: Any, scores: Any) -> float | None:
+        return moment(separation.degree - 1, scores)
+
+    def rectified(separation: Any, scores: Any) -> float | None:
+        whole = power(separation, scores)
+        return None if whole is None else whole - math.log(2)
+
+    closed(Power, law)(power)
+    closed(RectifiedPower, law)(rectified)
+
+
+_powers(NormalScores, _moment)
+_powers(CosineScores, _cosine_moment)
+_powers(AveragedNormalScores, _inverse_length)
 
 
 def _printed_power(half: bool):
