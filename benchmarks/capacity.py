@@ -1,6 +1,6 @@
 """Capacity measured: seconds of a search, a sweep of loads against the plain loop over trials, memory at a million patterns, and estimates beside measurements.
 
-    python benchmarks/capacity.py               CPU, float32
+    python benchmarks/capacity.py --threads 1   CPU, float32
     python benchmarks/capacity.py --quick       small sizes, to see that it runs
 
 The plain loop is the trial as it is written: draw a memory, ask it for one pattern, look at the state; so many trials as ours asks queries, each with the same
@@ -10,25 +10,19 @@ the widths of both 95 % intervals, and the ratio of times at equal width. Result
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import memory as resident
 import torch
+from command import asked, fresh
 from measure import Effort, timed
-from results import MEBIBYTE, environment, save, where, write
+from results import MEBIBYTE, where
 
 from hopfield_amem import ReadEnergy, presets
 from hopfield_amem.analysis.capacity import Reading, Search, Task, crosstalk, measure
 from hopfield_amem.analysis.capacity.trials import Sizes, rate_interval, successes
 
-RESULTS = Path(__file__).parent / "results"
 MEMORIES, ASKED = 16, 64
 PLAIN = 32  # trials of the plain loop that are timed
 ENERGIES: dict[str, tuple[ReadEnergy, Task, tuple[int, ...]]] = {
@@ -102,13 +96,10 @@ def interval_widths(read: Reading, task: Task, dim: int, load: int) -> tuple[flo
 
 def million(quick: bool) -> dict:
     """One row: a look at 10⁶ patterns, in a fresh process."""
-    command = [sys.executable, __file__, "--peak", json.dumps([10**4 if quick else 10**6, torch.get_num_threads()])]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | resident.ALLOCATOR, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return fresh(__file__, 10**4 if quick else 10**6)
 
 
-def _peak_here(load: int, threads: int) -> dict:
-    torch.set_num_threads(threads)
+def _peak_here(load: int) -> dict:
     read, task, sizes = Reading(presets.log_sum_exp(30.0)), Task(success="argmax"), Sizes(64, load, 1, ASKED)
     successes(read, task, Sizes(64, 1000, 16, ASKED), 0)
     begun = time.perf_counter()
@@ -163,22 +154,11 @@ def page(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.peak:
-        print(json.dumps(_peak_here(*json.loads(given.peak))))
-        return
-    torch.set_num_threads(given.threads)
-    command = "python benchmarks/capacity.py" + " --quick" * given.quick
-    result: dict = {"environment": environment(given.threads, given.quick), "command": command, "tables": {}}
-    for table, row in tables(given.quick):
+    run = asked(__file__, __doc__, _peak_here)
+    result = run.result(tables={})
+    for table, row in tables(run.quick):
         result["tables"].setdefault(table, []).append(row)
-        save(given.out, "capacity", result)
-        write(given.out / "capacity.md", page(result))
+        run.keep(result, page(result))
         print(table, row, flush=True)
 
 
