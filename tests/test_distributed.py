@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from ranks import over_ranks
 from torch.distributed.checkpoint import filesystem
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
@@ -436,23 +436,6 @@ CHECKS = {
 }
 
 
-def process(rank, world, folder):
-    """One rank: every check, and a file with what failed."""
-    torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/store", world)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=20))
-    failure = ""
-    for check in CHECKS[world]:
-        torch.manual_seed(0)
-        try:
-            check(rank, world, folder)
-        except (Exception, pytest.fail.Exception):  # after which the ranks no longer stand at the same place
-            failure = f"{check.__name__} on rank {rank}\n{traceback.format_exc()}"
-            break
-    Path(folder, f"{rank}.txt").write_text(failure, encoding="utf-8")
-    dist.destroy_process_group()
-
-
 def deserted(rank, folder, way):
     """Rank 1 dies or stalls; rank 0 reads on, and writes what it was told, and after how long."""
     torch.set_num_threads(1)
@@ -488,9 +471,7 @@ def test_a_rank_that_does_not_answer_ends_the_job(tmp_path):
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_over_processes(tmp_path, world):
-    torch.multiprocessing.spawn(process, (world, str(tmp_path)), nprocs=world)
-    failures = "\n".join((tmp_path / f"{number}.txt").read_text(encoding="utf-8") for number in range(world))
-    assert not failures.strip(), failures
+    over_ranks(world, CHECKS[world], tmp_path, seconds=20)
 
 
 def test_the_example_leaves_nothing_behind(tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from ranks import over_ranks
 from scipy.integrate import quad
 from torch import nn
 from torch.nn import functional as F
@@ -308,18 +309,13 @@ def test_a_kernel_density_reads_averages():
 
 
 def test_tensor_parallel_and_sharded_parameters(tmp_path):
-    torch.multiprocessing.spawn(_on_two_ranks, (str(tmp_path / "store"),), nprocs=2)
+    over_ranks(2, [_on_ranks], tmp_path)
 
 
-def _on_two_ranks(rank, store):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    try:
-        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (2,))
-        _tensor_parallel(mesh)
-        _sharded(mesh)
-    finally:
-        torch.distributed.destroy_process_group()
+def _on_ranks(rank, world, folder):
+    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (world,))
+    _tensor_parallel(mesh)
+    _sharded(mesh)
 
 
 def _tensor_parallel(mesh):

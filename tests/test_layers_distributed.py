@@ -1,14 +1,11 @@
 """Layers over processes: heads (tensor parallelism), shards of parameters (FSDP2) and their checkpoints equal the layer in one process."""
 
 import copy
-import traceback
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from ranks import over_ranks
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -155,23 +152,12 @@ CHECKS = (
 )
 
 
-def rank(number: int, folder: str) -> None:
-    """One process: every check, and a file with what failed."""
-    torch.set_num_threads(1)
-    store = dist.FileStore(f"{folder}/store", RANKS)
-    dist.init_process_group("gloo", store=store, rank=number, world_size=RANKS, timeout=timedelta(seconds=60))
-    mesh, failures = init_device_mesh("cpu", (RANKS,)), []
+def every_check(rank, world, folder):
+    mesh = init_device_mesh("cpu", (world,))
     for check in CHECKS:
         torch.manual_seed(0)
-        try:
-            check(mesh, folder)
-        except (Exception, pytest.fail.Exception):
-            failures.append(f"{check.__name__} on rank {number}\n{traceback.format_exc()}")
-    Path(folder, f"{number}.txt").write_text("\n".join(failures), encoding="utf-8")
-    dist.destroy_process_group()
+        check(mesh, folder)
 
 
 def test_layers_over_processes(tmp_path):
-    torch.multiprocessing.spawn(rank, (str(tmp_path),), nprocs=RANKS)
-    failures = "\n".join((tmp_path / f"{number}.txt").read_text(encoding="utf-8") for number in range(RANKS))
-    assert not failures.strip(), failures
+    over_ranks(RANKS, [every_check], tmp_path)
