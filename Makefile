@@ -49,7 +49,7 @@ check: $(READY)
 	$(BIN)/pyright
 
 examples: $(READY)
-	@for example in examples/*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done
+	@for example in examples/*.py examples/papers/*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done
 
 kernels: $(READY)
 	$(BIN)/python benchmarks/kernels.py $(KERNELS)
