@@ -29,7 +29,7 @@ help:
 $(READY): pyproject.toml constraints.txt Makefile
 	@$(PY) -c "import sys; sys.version_info >= (3, 11) or sys.exit('hopfield_amem needs Python 3.11 or newer: make PY=python3.11')"
 	$(PY) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,hf]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,hf,analysis,ann,cluster]"
 	@touch $@
 
 demo: $(READY)

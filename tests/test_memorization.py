@@ -432,6 +432,7 @@ def test_the_interval_of_a_capacity_is_of_sizes_too():
     assert low < found.value - 0.01 and high > 1.9 and "over sizes and seeds" in found.assumption
     one = capacity_from_sweep({100: [190, 200, 210]})
     assert 1.9 <= one.interval[0] < 2 < one.interval[1] <= 2.1
+    assert capacity_from_sweep({100: [200]}).interval is None  # nothing is known of its scatter
     generator, held = torch.Generator().manual_seed(0), 0
     for _ in range(200):  # capacities that scatter by 5 % from size to size around 2 bits: how often the interval holds 2
         scattered = {size: [size * (2 + 0.1 * float(torch.randn((), generator=generator)))] * 2 for size in (100, 110, 120, 130, 140, 150, 160, 170)}

@@ -22,7 +22,8 @@ Records = Sequence[Mapping[str, Any]]
 def capacity_from_sweep(bits_by_size: Mapping[float, Sequence[float]], *, confidence: float = 0.95, reference: str = "") -> Estimate:
     """Bits per parameter: the slope ``Σ N C / Σ N²`` of capacities C over sizes N, through the origin; interval by bootstrap over sizes and their seeds.
 
-    Sizes are drawn with replacement, and for each its seeds: the interval is of another choice of sizes, too, as long as theirs are like these.
+    Sizes are drawn with replacement, and for each its seeds: the interval is of another choice of sizes, too, as long as theirs are like these. One size from one
+    seed has no interval.
 
     Args:
         bits_by_size: parameters N -> capacity in bits of every seed, which is the most memorised over data sizes (Morris et al. 2025, arXiv 2505.24832).
@@ -42,8 +43,10 @@ def capacity_from_sweep(bits_by_size: Mapping[float, Sequence[float]], *, confid
     low, high = np.percentile(_resampled(sizes, seeds), [50 * (1 - confidence), 50 * (1 + confidence)]).tolist()
     each = [found.mean() / size for size, found in zip(sizes, seeds, strict=True)]
     counts = sorted({len(found) for found in seeds})
+    if len(sizes) == 1 and counts == [1]:
+        return Estimate(value, None, "one size, one seed", "measured", "argmax", reference)
     told = f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])} each, {confidence:.0%} over sizes and seeds"
-    assumption = f"{len(sizes)} sizes of {min(each):.3g} to {max(each):.3g} bits per parameter, {told}"
+    assumption = f"{len(sizes)} size{'s' * (len(sizes) > 1)} of {min(each):.3g} to {max(each):.3g} bits per parameter, {told}"
     return Estimate(value, (min(low, value), max(high, value)), assumption, "measured", "argmax", reference)
 
 
