@@ -18,6 +18,7 @@ import torch
 from command import asked, fresh
 from measure import Effort, timed
 from results import MEBIBYTE, where
+from scipy.stats import binomtest
 
 from hopfield_amem import ReadEnergy, presets
 from hopfield_amem.analysis.capacity import Reading, Search, Task, crosstalk, measure
@@ -89,9 +90,9 @@ def interval_widths(read: Reading, task: Task, dim: int, load: int) -> tuple[flo
     """Widths of the 95 % intervals: of dependent queries as ours, and of so many independent ones as the plain loop asks."""
     found = successes(read, task, Sizes(dim, load, 8 * MEMORIES, min(load, ASKED)), 1)  # more memories, to know the dependence well
     low, high = rate_interval(found, min(load, ASKED), 0.95)
-    alone = found.new_tensor([float(found.mean())])
-    least, most = rate_interval(alone, 8 * MEMORIES * min(load, ASKED), 0.95)
-    return high - low, most - least
+    queries = 8 * MEMORIES * min(load, ASKED)
+    alone = binomtest(round(float(found.mean()) * queries), queries).proportion_ci(0.95)
+    return high - low, alone.high - alone.low
 
 
 def million(quick: bool) -> dict:

@@ -18,7 +18,7 @@ EDGES = {
     "torchdiffeq": {"descent/flow.py"},
     "transformers": {"integrations"},
     "matplotlib": {"analysis/plots"},
-    "sklearn": {"demo.py", "analysis/detection.py", "analysis/digits.py", "layers/classifier.py", "layers/detector.py", "layers/quantised_memory.py"},
+    "sklearn": {"analysis/detection.py", "analysis/digits.py", "layers/classifier.py", "layers/detector.py", "layers/quantised_memory.py"},
     "typer": {"cli"},
     "jinja2": {"analysis/memorization/reporting/page.py"},
     "safetensors": {"storage.py"},

@@ -22,8 +22,8 @@ Records = Sequence[Mapping[str, Any]]
 def capacity_from_sweep(bits_by_size: Mapping[float, Sequence[float]], *, confidence: float = 0.95, reference: str = "") -> Estimate:
     """Bits per parameter: the slope ``Σ N C / Σ N²`` of capacities C over sizes N, through the origin; interval by bootstrap over sizes and their seeds.
 
-    Sizes are drawn with replacement, and for each its seeds: the interval is of another choice of sizes, too, as long as theirs are like these. One size from one
-    seed has no interval.
+    Sizes are drawn with replacement, and for each its seeds: the interval is of another choice of sizes, too, as long as theirs are like these. One size
+    from one seed has no interval.
 
     Args:
         bits_by_size: parameters N -> capacity in bits of every seed, which is the most memorised over data sizes (Morris et al. 2025, arXiv 2505.24832).
