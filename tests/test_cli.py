@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import hopfield_amem
 from hopfield_amem.cli import app
 from hopfield_amem.cli.options import energy_of
 from hopfield_amem.energies import presets
@@ -21,6 +22,10 @@ def refused(*words):
     found = run(*words)
     assert found.exit_code == 2, found.output
     return re.sub(r"[\s│]+", " ", found.output)
+
+
+def test_the_version_is_told():
+    assert run("--version").output == f"hopfield_amem {hopfield_amem.__version__}\n"
 
 
 def test_energies_are_written_as_in_python():

@@ -231,6 +231,7 @@ def test_memory_of_energies_that_normalise_does_not_grow_with_rows_times_slots()
 
 
 def test_it_is_an_ordinary_module():
+    assert HopfieldFFN(6, 40).spec == presets.gelu_feed_forward()  # the block of most transformers
     block = HopfieldFFN(6, 40, presets.entmax(), gated=True)
     assert set(block.state_dict()) == {"keys.weight", "keys.bias", "gate.weight", "gate.bias", "values.weight", "values.bias"}
     x = torch.randn(2, 6)

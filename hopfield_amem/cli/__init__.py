@@ -14,9 +14,20 @@ from .memorize import memorize
 from .report import report
 from .runs import runs
 
-app = typer.Typer(
-    help="Energy-based associative memories: write the energy, get the layer, the kernel and the capacity law.", no_args_is_help=True, add_completion=False
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from .. import __version__
+
+        typer.echo(f"hopfield_amem {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False) -> None:
+    """Energy-based associative memories: write the energy, get the layer, the kernel and the capacity law."""
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..energies import Dot, ReadEnergy, Sum
+from ..energies import Dot, ReadEnergy, Sum, presets
 from ..kernels import retrieve
 
 
@@ -36,7 +36,7 @@ class HopfieldFFN(nn.Module):
     Args:
         dim: width of the tokens d.
         slots: number of memories n, the "intermediate size".
-        energy: the spec. Its β stays as it is: the scale of the keys is learned anyway.
+        energy: the spec. Its β stays as it is: the scale of the keys is learned anyway. None: ``gelu_feed_forward()``.
         gated: whether a third linear map scales the values.
         bias: whether keys, values and gates have one.
 
@@ -55,7 +55,7 @@ class HopfieldFFN(nn.Module):
         self,
         dim: int,
         slots: int,
-        energy: ReadEnergy,
+        energy: ReadEnergy | None = None,
         *,
         gated: bool = False,
         bias: bool = True,
@@ -63,7 +63,7 @@ class HopfieldFFN(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        self._describe(dim, slots, energy)
+        self._describe(dim, slots, presets.gelu_feed_forward() if energy is None else energy)
         made: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         self.keys = nn.Linear(dim, slots, **made)
         self.gate = nn.Linear(dim, slots, **made) if gated else None

@@ -133,7 +133,7 @@ def compare(
             asked = _implied(task, dim) if setting is None else setting
             here = {e.reference: e for e in bound(energy, dim, success=task.success, setting=asked)}
         except NoKnownBound as reason:
-            here, reasons[dim] = {}, str(reason)
+            here, reasons[dim] = {}, str(reason).replace(f"(energy, {dim})", "(energy, dim)")  # the same sentence for all dimensions
         try:
             here[ESTIMATED] = crosstalk(energy, dim, task, descent=descent)
         except NoOverlaps as reason:
