@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...energies.registry import named
 from ..compiler import compiled
-from ..compiler.analysis import THRESHOLD
+from ..compiler.generated import THRESHOLD
 from ..differentiable import FAMILIES, Family
 from ..gates import Gates
 from . import gradients, launch

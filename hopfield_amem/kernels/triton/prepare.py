@@ -8,13 +8,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..compiler import Compiled, analysis
+from ..compiler import Compiled, generated
 from .machine import EMULATED, precision
 from .spec import Fold, Leaf, Mode, Sight
 
 LOG2E = 1.4426950408889634
 SOFTMAX, SUM, RATIO, THRESHOLD, BASELINE = range(5)  # as in ``templates.parts``
-KINDS = {analysis.SOFTMAX: SOFTMAX, analysis.SUM: SUM, analysis.RATIO: RATIO, analysis.THRESHOLD: THRESHOLD}
+KINDS = {generated.SOFTMAX: SOFTMAX, generated.SUM: SUM, generated.RATIO: RATIO, generated.THRESHOLD: THRESHOLD}
 
 
 @dataclass

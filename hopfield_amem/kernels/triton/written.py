@@ -12,7 +12,7 @@ from torch import Tensor
 from ...energies import Simplex
 from ..association import definitions
 from ..compiler import compiled
-from ..compiler.analysis import SUM
+from ..compiler.generated import SUM
 from ..differentiable import FAMILIES, Family
 from ..explain import WIDEST
 from . import solves
