@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hopfield_amem import ENERGIES, ReadEnergy, explain, presets, retrieve
 from hopfield_amem.energies import Cosine, Dot, Exp, Log, Manhattan, Simplex, Tsallis
 from hopfield_amem.energies.registry import named
-from hopfield_amem.kernels import cut, engine, fused, nearest, operators, tiles
+from hopfield_amem.kernels import cut, engine, fused, nearest, operators, tile_gradients, tiles
 
 MORE = {
     **ENERGIES,
@@ -177,7 +177,7 @@ def test_no_tensor_grows_as_queries_times_slots(name):
     memory = cut.Cut(cut.Rule(*named(energy.name)), state, torch.randn(1, slots, 4), None, None, 4, budget=budget)
     with Largest() as largest:
         rows = tiles.forward(memory, cut.BASELINE)
-        tiles.backward(memory, rows, torch.randn(1, queries, 4), None)
+        tile_gradients.backward(memory, rows, torch.randn(1, queries, 4), None)
     assert largest.elements <= 64 * queries + 16 * budget + 4 * slots < queries * slots
 
 

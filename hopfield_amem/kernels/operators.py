@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..energies.registry import named
-from . import fused, tiles
+from . import fused, tile_gradients, tiles
 from .cut import BASELINE, ELEMENTS, Cut, Rows, Rule, warmed
 from .differentiable import FAMILIES, Family, differentiable
 from .gates import EVERYTHING, Gates
@@ -50,7 +50,7 @@ def read_backward(
     """Gradients of states, keys, values, presence and bias (empty where there is none) from those of output (and value)."""
     state, keys, *values = inputs
     memory = _memory(state, keys, values[0] if values else None, presence, bias, origin, seed, rule, width, reach, rate)
-    grads = tiles.backward(memory, Rows(*rows), cotangents[0], cotangents[1] if len(cotangents) > 1 else None)
+    grads = tile_gradients.backward(memory, Rows(*rows), cotangents[0], cotangents[1] if len(cotangents) > 1 else None)
     d_state, d_keys, *others = (state.new_empty(0) if grad is None else grad.contiguous() for grad in grads)
     return d_state, d_keys, others[0], others[1], others[2]
 

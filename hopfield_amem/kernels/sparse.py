@@ -13,7 +13,7 @@ from ..energies.separations.separation import Tsallis
 
 if TYPE_CHECKING:
     from .cut import Cut, Rows, Rule
-    from .tiles import Rated
+    from .tile_gradients import Rated
 
 
 def candidates(memory: Cut, b: slice, i: slice) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
