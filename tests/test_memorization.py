@@ -1,9 +1,15 @@
 """How much models memorise: exact bits, models that know everything or nothing, stacks that train as one by one does, sweeps that go on."""
 
+import errno
 import gzip
 import json
 import math
+import os
+import pickle
 import re
+import threading
+import warnings
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +19,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from hopfield_amem.analysis import memorization
+from hopfield_amem.analysis import memorization, take
 from hopfield_amem.analysis.memorization import (
     Corpus,
     Glosses,
@@ -39,6 +45,7 @@ from hopfield_amem.analysis.memorization.fits import curve_of, plateaus
 from hopfield_amem.analysis.memorization.kinds import MEASURED
 from hopfield_amem.analysis.memorization.measures import findings
 from hopfield_amem.analysis.memorization.training import batches
+from hopfield_amem.analysis.runs import Processes, slurm
 from hopfield_amem.cli import app
 from hopfield_amem.energies import Simplex, Tsallis
 
@@ -270,6 +277,119 @@ def test_a_sweep_does_what_is_missing(tmp_path):
     assert len(run(seeds=(0, 1, 2)).records) == 12 and len(list(tmp_path.rglob("*.json"))) == 12
 
 
+TINY = Training(steps=2, batch=4)
+
+
+def trainings(monkeypatch, act=lambda number: None):
+    """The sizes of all stacks that are trained from now on; ``act`` is told the number of each beforehand."""
+    stacks: list[int] = []
+    plain = memorization.work.train_together
+
+    def counted(models, *given, **more):
+        stacks.append(len(models))
+        act(len(stacks))
+        return plain(models, *given, **more)
+
+    monkeypatch.setattr(memorization.work, "train_together", counted)
+    return stacks
+
+
+def test_two_sweeps_that_share_a_folder_train_every_run_once(tmp_path, monkeypatch):
+    """The second takes the other stack while the first is at one, waits for it, and is given all."""
+    begun, go_on = threading.Event(), threading.Event()
+    stacks = trainings(monkeypatch, lambda number: (begun.set(), go_on.wait(60)) if number == 1 else go_on.set())
+    ask = lambda sizes: sweep(small, UniformTokens(8, 12), sizes, (4, 8), training=TINY, folder=tmp_path)
+    first = threading.Thread(target=ask, args=([{"width": 4}],))
+    first.start()
+    assert begun.wait(60)
+    found = ask([{"width": 4}, {"width": 8}])
+    first.join()
+    assert stacks == [2, 2] and [(record["width"], record["examples"]) for record in found.records] == [(4, 4), (4, 8), (8, 4), (8, 8)]
+
+
+def test_a_disk_that_is_full_stops_the_sweep(tmp_path, monkeypatch):
+    """Before any training where that shows, else as soon as a record is not taken: with one error about the folder, and no run that failed."""
+    written, full = os.fsync, [True]
+
+    def fsync(file):
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    stacks = trainings(monkeypatch, lambda number: full.append(True) if number == 1 else None)
+    ask = lambda: sweep(small, UniformTokens(8, 12), [{"width": 4}, {"width": 8}], (4, 8), training=TINY, folder=tmp_path)
+    for trained in ([], [2]):  # at once, then after the first stack
+        with pytest.raises(OSError, match=rf"(?s){tmp_path}.*disk is full.*ask again"):
+            ask()
+        assert stacks == trained and not list(tmp_path.iterdir())
+        full.clear()
+    assert len(ask().records) == 4
+
+
+@pytest.mark.parametrize("broken", ["data", "model", "measure"])
+def test_what_cannot_be_made_loses_no_other_run(broken, tmp_path, monkeypatch):
+    unlucky = [True]
+
+    def data(examples, seed):
+        if broken == "data" and examples == 13 and unlucky:
+            raise LookupError("no data today")
+        return UniformTokens(8, 12)(examples, seed)
+
+    def model(symbols, width=4):
+        if broken == "model" and torch.initial_seed() == 1 and unlucky:
+            raise LookupError("no model today")
+        return language_model(symbols, width)
+
+    def found(model, corpus, reference):
+        if broken == "measure" and len(corpus.training) == 8 and unlucky:
+            raise LookupError("no measure today")
+        return findings(model, corpus, reference)
+
+    monkeypatch.setattr(memorization.work, "findings", found)
+    ask = lambda: sweep(model, data, [{}, {"width": 8}], (4, 8, 13), seeds=(0, 1), training=TINY, folder=tmp_path)
+    with warnings.catch_warnings(record=True) as told, pytest.raises(RuntimeError, match=r"(4|6) of 12 runs failed.*today"):
+        warnings.simplefilter("always")
+        ask()
+    assert bool(told) == (broken != "measure") and all("one by one" in str(warning.message) for warning in told)
+    reasons = [json.loads(path.read_text()) for path in tmp_path.glob("*.failed.json")]
+    assert len(reasons) == (6 if broken == "model" else 4) and len(Memorization.load(tmp_path).records) == 12 - len(reasons)
+    assert all(f"no {broken} today" in said["reason"] and "test_memorization.py" in said["traceback"] for said in reasons)
+    unlucky.clear()
+    stacks = trainings(monkeypatch)
+    assert len(ask().records) == 12 and sum(stacks) == len(reasons) and not list(tmp_path.glob("*.failed.json"))
+
+
+def executors(tmp_path):
+    """Who else trains stacks: each as a context that gives an executor."""
+
+    @contextmanager
+    def dask():
+        distributed = pytest.importorskip("distributed", reason="dask is in the extra cluster")
+        with distributed.Client(n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0) as client:
+            yield client
+
+    @contextmanager
+    def jobs():
+        pytest.importorskip("submitit", reason="submitit is in the extra cluster")
+        local = slurm(tmp_path / "logs", 1, cluster="local", timeout_min=2)
+        yield replace(local, every=0.1)
+
+    return {"processes": lambda: nullcontext(Processes(2)), "dask": dask, "slurm": jobs}
+
+
+@pytest.mark.parametrize("who", ["processes", "dask", "slurm"])
+def test_others_train_the_same_stacks(who, tmp_path):
+    asked = (language_model, UniformTokens(8, 12), [{"width": 4}, {"width": 8}], (4, 12))
+    here = sweep(*asked, training=TINY)
+    with executors(tmp_path)[who]() as executor:
+        found = sweep(*asked, training=TINY, folder=tmp_path / "runs", executor=executor)
+    assert [record["together"] for record in found.records] == [2] * 4 and len(list((tmp_path / "runs").glob("*.json"))) == 4
+    for one, other in zip(here.records, found.records, strict=True):
+        assert (one["width"], one["examples"]) == (other["width"], other["examples"])
+        assert one["training loss"] == pytest.approx(other["training loss"], rel=1e-3) and other["environment"]["threads"] == 1
+
+
 class Dropping(nn.Module):
     """A model whose two modes are told apart by its loss: dropout of all that is known, in training alone."""
 
@@ -301,7 +421,7 @@ def test_a_reference_that_diverges_is_a_failure():
     made = []
 
     def bursting(symbols):
-        made.append(Dropping(symbols, math.inf if made[1:] else 9.0))  # one to count, the trained one, its reference
+        made.append(Dropping(symbols, math.inf if made else 9.0))  # the trained one, its reference
         return made[-1]
 
     with pytest.raises(RuntimeError, match="training of the reference model diverged"):
@@ -331,7 +451,7 @@ def test_a_record_stands_for_its_own_run_alone(tmp_path):
     for model, given, says in wrong:
         with pytest.raises(ValueError, match=says):
             asked(model, data=given)
-    with pytest.raises(ValueError, match="asked for twice"):
+    with pytest.raises(ValueError, match="configs are the same"):
         asked(narrow_model, ({}, {}))
     with pytest.raises(ValueError, match="JSON can hold"):
         asked(narrow_model, ({"depth": nn.Identity()},))
@@ -534,8 +654,31 @@ def test_a_torn_record_is_named(tmp_path):
     sweep(small, UniformTokens(8, 12), [{}], (4, 8), training=Training(steps=2, batch=4), folder=tmp_path)
     torn = sorted(tmp_path.glob("*.json"))[1]
     torn.write_text("{")
-    with pytest.raises(ValueError, match=torn.name):
-        Memorization.load(tmp_path)
+    with pytest.warns(UserWarning, match=torn.name):
+        assert len(Memorization.load(tmp_path).records) == 1
+
+
+def test_records_of_others_are_no_runs_of_a_sweep(tmp_path):
+    sweep(small, UniformTokens(8, 12), [{}], (4,), training=TINY, folder=tmp_path)
+    take(lambda config: {"memorised bits": 3.0}, [{"x": 1}], folder=tmp_path)
+    assert [record["examples"] for record in Memorization.load(tmp_path).records] == [4]
+    (tmp_path / "lines").write_text('{"memorised bits": 3.0}\n')
+    with pytest.raises(ValueError, match=r"no runs of a sweep.*data, parameters, examples, seed"):
+        Memorization.load(tmp_path / "lines")
+
+
+def test_stacks_ask_once_how_large_models_are():
+    made = []
+
+    def data(examples, seed):
+        made.append(examples)
+        return UniformTokens(8, 12)(examples, seed)
+
+    runs, configs = memorization.sweeps.asked(small, data, [{"width": 4}, {"width": 8}], (4, 8), seeds=(0,), training=TINY)
+    assert runs.stacks(configs[:2]) == [[0, 1]] and not made  # one stack has no order
+    for _ in range(3):
+        assert runs.stacks(configs) == [[2, 3], [0, 1]]
+    assert made == [4, 4] and pickle.loads(pickle.dumps(replace(runs, make_data=UniformTokens(8, 12)))).stacks(configs) == [[2, 3], [0, 1]]
 
 
 def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path, monkeypatch):
@@ -544,6 +687,29 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path, monkeypatc
     (tmp_path / "memorization.jsonl").mkdir()
     done = CliRunner().invoke(app, ["memorize", "--out", str(tmp_path), "--processes", "1"])
     assert done.exit_code == 1 and isinstance(done.exception, SystemExit) and "memorization.jsonl" in done.stderr.splitlines()[-1]
+
+
+def test_parts_of_a_study_are_done_apart_and_collected(tmp_path, monkeypatch):
+    parts = tuple(memorization.presets.Part(UniformTokens(8, 12), ({"width": width},), (4, 8), 1, TINY) for width in (4, 8))
+    monkeypatch.setitem(memorization.PRESETS, "tiny", memorization.Preset(parts, "a moment"))
+    run = lambda *words: CliRunner().invoke(app, ["memorize", "--out", str(tmp_path), "--processes", "1", *words])
+    for part in ("1/3", "2/3", "3/3"):
+        done = run("--shard", part)
+        assert done.exit_code == 0, done.output
+        assert f"{2 if part == '1/3' else 1} runs are done" in done.stderr and [path.name for path in tmp_path.iterdir()] == ["runs"]
+    stacks = trainings(monkeypatch)
+    assert run().exit_code == 0 and stacks == [] and len((tmp_path / "memorization.jsonl").read_text().splitlines()) == 4
+    for wrong, says in (("4/3", "i/n"), ("5/5", "has no run")):
+        refused = run("--shard", wrong)
+        assert refused.exit_code == 2 and says in refused.output
+
+
+def test_a_sweep_that_fails_keeps_none_of_its_study_from_being_done(tmp_path, monkeypatch):
+    impossible, possible = (memorization.presets.Part(UniformTokens(2, bits), ({"width": 4},), (40,), 1, TINY) for bits in (4, 30))
+    monkeypatch.setitem(memorization.PRESETS, "tiny", memorization.Preset((impossible, possible), "a moment"))
+    with pytest.raises(RuntimeError, match=r"1 of 1 runs failed.*repeat each other"):
+        memorization.study("tiny", folder=tmp_path)
+    assert [record["length"] for record in Memorization.load(tmp_path).records] == [30]
 
 
 def test_the_command_keeps_records_numbers_and_pictures(tmp_path, monkeypatch):
@@ -559,7 +725,8 @@ def test_the_command_keeps_records_numbers_and_pictures(tmp_path, monkeypatch):
     assert refused.exit_code == 2 and "'default'" in refused.output
 
 
-def test_the_blocks_of_the_page_run():
+def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     page = Path(__file__).parents[1] / "docs" / "memorization.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     found: dict = {}

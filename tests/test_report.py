@@ -14,6 +14,7 @@ import pytest
 from records import BITS, record, sweep
 from typer.testing import CliRunner
 
+from hopfield_amem.analysis import take
 from hopfield_amem.analysis.capacity import linear_memory_capacity
 from hopfield_amem.analysis.memorization import Memorization, Training, UniformTokens, presets
 from hopfield_amem.analysis.memorization.reporting.bounds import ATTENTION, FEED_FORWARD, MATRICES, attainable, bounds_of, short
@@ -143,6 +144,33 @@ def test_how_much_a_loss_still_falls():
     assert still_falling([[0, 5.0], [10, 1.0], [100, 2.0]]) == 0  # it rose
 
 
+@pytest.mark.parametrize("decay", [0.5, 1.0, 5.0, 20.0, 60.0])
+def test_a_loss_is_asked_by_what_its_rates_let_it_learn(decay):
+    """Gradient flow on a quadratic, dL/ds = −λ L, s the rates summed up: a rate that ends at nothing ends every such curve flat, finished or not."""
+    training = Training(steps=1000)
+    steps = list(range(0, 1001, 5))
+    progress = training.progress(steps)
+    assert progress[0] == 0 and progress[-1] == 1 and training.progress([600])[0] == pytest.approx(0.9, abs=0.01)
+    curve = [[step, 1 + math.exp(-decay * float(done))] for step, done in zip(steps, progress, strict=True)]
+    learned = still_falling(curve, training)
+    assert learned == pytest.approx((math.exp(-0.9 * decay) - math.exp(-decay)) / (1 - math.exp(-decay)), abs=1e-3)
+    longer = (math.exp(-decay) - math.exp(-4 * decay)) / (1 - math.exp(-4 * decay))  # what four times the steps would still bring, as a share of their fall
+    assert (learned > Rules().falling) == (longer > 0.1)
+    assert still_falling(curve) < 0.003  # its last steps say nothing
+
+
+def test_a_plateau_under_a_rate_that_ends_at_nothing_is_one_of_its_training():
+    training = Training(steps=1000)
+    learned = lambda decay: [[step, 2 + math.exp(-decay * float(training.progress([step])[0])), 3.0] for step in range(0, 1001, 50)]
+    runs = lambda decay: [run | {"rate": 0.01, "curve": learned(decay)} for run in sweep((16,))]
+    done, cut = (summarise(runs(decay)) for decay in (20.0, 1.0))
+    binds = [[point.binds for point in found.studies[0].sizes[0].points] for found in (done, cut)]
+    assert binds[0] == [{"training": "capacity"}.get(bound, bound) for bound in binds[1]] and binds[0][-1] == "capacity"
+    told = [" ".join(found.verdict()["uniform, softmax, gelu"]) for found in (done, cut)]
+    assert all("Measured capacity: 2.01" in said for said in told)
+    assert "lower bound" not in told[0] and "It is a capacity of this training, and a lower bound" in told[1] and "one of its training" in told[1]
+
+
 @pytest.mark.parametrize(("number", "text"), [(20480, "20.5k"), (999.6, "1k"), (0.25, "0.25"), (3.12e6, "3.12M"), (7e13, "70T"), (math.inf, "inf")])
 def test_numbers_are_short(number, text):
     assert short(number) == text
@@ -192,21 +220,29 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         report(sweep((8,), (16, 64), (0,)), tmp_path / "file")
 
 
+def hot(config):
+    if config["examples"] == 64:
+        raise ArithmeticError("too hot")
+    return record(8, config["examples"])
+
+
 def test_the_command_reads_a_folder_of_runs(tmp_path):
-    for place, run in enumerate(sweep((8,), (16, 1024), (0,))):
-        (tmp_path / "runs").mkdir(exist_ok=True)
-        (tmp_path / "runs" / f"{place}.json").write_text(json.dumps(run), encoding="utf-8")
-    (tmp_path / "other.json").write_text('{"kind": "Memorization"}', encoding="utf-8")
-    (tmp_path / "runs" / "broken.json").write_text('{"parameters": 1', encoding="utf-8")
-    (tmp_path / "runs" / "1.failed.json").write_text('{"config": {}, "reason": "too hot", "traceback": ""}', encoding="utf-8")
-    nested = {"config": {"seed": 7}, "findings": record(8, 64, 7)}
-    (tmp_path / "runs" / "7.json").write_text(json.dumps(nested), encoding="utf-8")
+    with pytest.raises(RuntimeError, match="too hot"):
+        take(hot, [{"examples": examples} for examples in (16, 64, 256, 1024)], folder=tmp_path / "runs")
+    take(lambda config: {"other": 1}, [{"examples": 16}], folder=tmp_path)  # another work's, which is no business of this page
+    (tmp_path / "runs" / f"{'0' * 20}.json").write_text('{"parameters": 1', encoding="utf-8")
     (tmp_path / "all.jsonl").write_text("\n".join(json.dumps(run | {"seconds": 3.0}) for run in sweep((8,), (16, 1024), (0,))), encoding="utf-8")
     done = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert done.exit_code == 0 and (tmp_path / "report.html").exists() and "data-limited" in done.output
-    assert "broken.json" in done.stderr and "too hot" in done.stderr and "other.json" not in done.stderr
+    assert f"{'0' * 20}.json is corrupt" in done.stderr and "too hot" in done.stderr and "all.jsonl" not in done.stderr
     rows = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["rows"]
-    assert [(row["data bits"], row["runs"]) for row in rows] == [(count * BITS, 1) for count in (16, 64, 1024)]  # each run once
+    assert [(row["data bits"], row["runs"]) for row in rows] == [(count * BITS, 1) for count in (16, 256, 1024)]  # each run once
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "all.jsonl").rename(tmp_path / "lines" / "all.jsonl")
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "lines")]).exit_code == 0 and (tmp_path / "lines" / "report.html").exists()
+    (tmp_path / "empty").mkdir()
+    empty = CliRunner().invoke(app, ["report", str(tmp_path / "empty")])
+    assert empty.exit_code == 2 and "holds no records" in re.sub(r"[\s│]+", " ", empty.output)
     missing = CliRunner().invoke(app, ["report", str(tmp_path / "runs" / "nothing")])
     assert missing.exit_code == 2 and "is no folder" in re.sub(r"[\s│]+", " ", missing.output)
 

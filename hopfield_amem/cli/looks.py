@@ -65,8 +65,12 @@ def _patterns(path: Path | None, energy: ReadEnergy, seed: int) -> Tensor:
     import numpy as np
 
     try:
-        loaded = torch.as_tensor(np.load(path, allow_pickle=False))
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("it is an archive of several; save one array with numpy.save")
+        loaded = torch.as_tensor(found)
+    except (OSError, ValueError, TypeError, EOFError, SyntaxError, OverflowError, MemoryError) as error:
         raise typer.BadParameter(f"{path} holds no array: {error}.", param_hint="--patterns") from None
     if loaded.ndim != 2 or loaded.is_complex() or not bool(loaded.isfinite().all()):
         raise typer.BadParameter(f"expected finite, real patterns (n, d), got {loaded.dtype} {tuple(loaded.shape)} in {path}.", param_hint="--patterns")

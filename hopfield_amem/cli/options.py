@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..analysis.result import Result
     from ..energies import ReadEnergy
 
+LONGEST = 500  # characters of an energy
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option(help="Folder in which the numbers (JSON) and the picture (PNG) are written.")]
 Shard = Annotated[str, typer.Option(help="Only part i/n of the runs, i = 1, …, n: for arrays of jobs that share a folder.")]
@@ -28,6 +30,8 @@ def energy_of(text: str) -> ReadEnergy:
 
     known = {name: made for name, made in vars(presets).items() if inspect.isfunction(made) and inspect.signature(made).return_annotation == "ReadEnergy"}
     try:
+        if len(text) > LONGEST:
+            raise ValueError(f"{len(text)} characters are no name of a preset")
         call = ast.parse(text.strip(), mode="eval").body
         name = call.func if isinstance(call, ast.Call) else call
         if not isinstance(name, ast.Name) or name.id not in known:
@@ -39,8 +43,10 @@ def energy_of(text: str) -> ReadEnergy:
         if not isinstance(energy, ReadEnergy):
             raise ValueError(f"{name.id} is no energy of states and patterns")
         return energy
-    except (ValueError, TypeError, SyntaxError) as error:
-        raise typer.BadParameter(f"{error}; got {text!r}. Write a preset as in Python, for example log_sum_exp(beta=8).", param_hint="--energy") from None
+    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError) as error:
+        raise typer.BadParameter(
+            f"{error}; got {text[:LONGEST]!r}. Write a preset as in Python, for example log_sum_exp(beta=8).", param_hint="--energy"
+        ) from None
 
 
 def numbers(text: str, option: str, kind: Callable[[str], Any] = int) -> list[Any]:
@@ -61,6 +67,18 @@ def plainly() -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         typer.echo(f"Error: {str(error).splitlines()[0]}", err=True)
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Warnings on standard error, each as one line."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                typer.echo(warning.message, err=True)
 
 
 def show(result: Result, name: str, out: Path | None, as_json: bool, *, figure: bool = True) -> None:

@@ -6,15 +6,13 @@ import importlib
 import json
 import os
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .options import AsJson, Shard, plainly
+from .options import AsJson, Shard, plainly, warnings_as_lines
 
 runs = typer.Typer(help="Studies of many runs: one record per run, so that nothing is lost.", no_args_is_help=True)
 Folder = Annotated[Path, typer.Argument(help="Folder of the runs.")]
@@ -53,16 +51,18 @@ def collect(folder: Folder, out: Annotated[Path, typer.Option(help="The table: a
     """Write all finished runs into one table."""
     from ..analysis.runs import collect as collected
 
-    with plainly(), _warnings_as_lines():
+    with plainly(), warnings_as_lines():
         written = _plainly_failing(lambda: collected(folder, out))
     typer.echo(f"written: {written}")
 
 
 def _configs(path: Path) -> list[dict[str, Any]]:
     """A JSON list of dicts, or one dict a line."""
+    from ..analysis.result import decoded
+
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
+        found = decoded(text) if text.lstrip().startswith("[") else [decoded(line) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} holds no configs: {error}.") from None
     if not found or not all(isinstance(config, dict) for config in found):
@@ -87,12 +87,3 @@ def _plainly_failing(act: Callable[[], Any]) -> Any:
     except (RuntimeError, OSError, ImportError) as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from None
-
-
-@contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        typer.echo(warning.message, err=True)

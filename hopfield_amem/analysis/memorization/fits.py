@@ -136,7 +136,14 @@ def double_descent(records: Records, *, reference: str = "") -> Estimate:
         raise ValueError("No size has its highest validation loss between two data sizes: take more of them on both sides of its capacity.")
     value = float(np.exp(np.mean([math.log(onset.ratio) for onset in found])))
     low, high = min(o.between[0] / o.capacity for o in found), max(o.between[1] / o.capacity for o in found)
-    return Estimate(value, (min(low, value), max(high, value)), f"{len(found)} sizes; interval: neighbouring data sizes", "measured", "argmax", reference)
+    return Estimate(
+        value,
+        (min(low, value), max(high, value)),
+        f"{len(found)} size{'s' * (len(found) > 1)}; interval: neighbouring data sizes",
+        "measured",
+        "argmax",
+        reference,
+    )
 
 
 def recall_law(records: Records, measure: str = "share") -> PowerLaw:

@@ -47,8 +47,8 @@ def membership_f1(sequences: float, length: int, vocabulary: int, parameters: fl
     """F1 of telling members of the training data by their loss, ``½(1 + 1.34 σ(−0.034(r − 33.14)))``, r bits of data per parameter, at most 1.
 
     The formula of arXiv 2505.24832 as its own numbers have it (0.55, 0.75, 0.95 at the sizes it predicts for); with the printed argument, capacity over
-    data size, F1 would rise with more data and tend to 0.835. Fitted there to GPT-2 on text, V = 50,257 and S = 64; elsewhere an extrapolation. It falls
-    to 0.5, where F1 at the best threshold (``membership``) stays at 2/3: near chance the two are not comparable.
+    data size, F1 would rise with more data and tend to 1.006 (docs/errata.md). Fitted there to GPT-2 on text, V = 50,257 and S = 64; elsewhere an
+    extrapolation. It falls to 0.5, where F1 at the best threshold (``membership``) stays at 2/3: near chance the two are not comparable.
     """
     _check(sequences=sequences, parameters=parameters)
     return membership_f1_at(sequences * bits_of(vocabulary, length) / parameters)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..runs import Record, shard, take
 from .corpus import Corpus
 from .models import language_model
 from .result import Memorization
-from .sweeps import sweep
+from .sweeps import asked
 from .synthetic import UniformTokens, ZipfFacts
 from .text import Text
 from .training import Training
@@ -71,23 +72,38 @@ PRESETS: dict[str, Preset] = {
 """Studies by name. Their models and data are those of ``sweep``: another grid is one call."""
 
 
-def study(preset: str, *, folder: str | os.PathLike[str] | None = None, processes: int = 1, seed: int = 0) -> Memorization:
+def study(preset: str, *, folder: str | os.PathLike[str] | None = None, executor: Any = None, seed: int = 0, part: str = "1/1") -> Memorization:
     """Run a study, or what is missing of it.
 
     Args:
         preset: "tiny", "default" or "large".
         folder: where its records are kept.
-        processes: stacks that are trained at once.
+        executor: who trains its stacks, as for ``sweep``.
         seed: the first of its seeds.
+        part: "i/n", i = 1, …, n: only every n-th of its runs from the i-th on, for arrays of jobs that share a folder. The whole study afterwards finds them.
 
     Raises:
-        ValueError: a preset that there is not.
+        ValueError: a preset that there is not, no such part, a part without any run.
+        RuntimeError, OSError: as for ``sweep``.
     """
     if preset not in PRESETS:
         raise ValueError(f"Expected one of {', '.join(map(repr, PRESETS))}, got {preset!r}.")
-    records: list[dict[str, Any]] = []
-    for part in PRESETS[preset].parts:
-        seeds = range(seed, seed + part.seeds)
-        found = sweep(language_model, part.data, part.sizes, part.examples, seeds=seeds, training=part.training, folder=folder, processes=processes)
-        records += found.records
+    sweeps = [
+        asked(language_model, swept.data, swept.sizes, swept.examples, seeds=range(seed, seed + swept.seeds), training=swept.training)
+        for swept in PRESETS[preset].parts
+    ]
+    runs = [(work, config) for work, configs in sweeps for config in configs]
+    mine = shard(runs, part)
+    if not mine:
+        raise ValueError(f"The part {part} has no run: the study {preset} has {len(runs)} of them.")
+    records: list[Record] = []
+    failures = []
+    for swept, _ in sweeps:
+        configs = [config for work, config in mine if work is swept]
+        try:
+            records += take(swept, configs, folder=folder, executor=executor, title="memorization")
+        except RuntimeError as error:  # the other sweeps are done all the same
+            failures.append(str(error))
+    if failures:
+        raise RuntimeError("\n".join(failures))
     return Memorization(tuple(records), f"hopfield-amem memorize --preset {preset}")

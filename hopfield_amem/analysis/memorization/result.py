@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..estimate import Estimate
 from ..fits import PowerLaw
-from ..result import Result, plain, write
-from ..runs import record_files
+from ..result import Result, decoded, plain, write
+from ..runs.folder import finished
 from .fits import CHANCE, Onset, best_data, by_chance, capacity_from_sweep, double_descent, onsets, plateaus, recall_law
 from .kinds import parted
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 THRESHOLD = 0.04  # σ² of arXiv 2405.08707
+NEEDED = ("memorised bits", "data", "parameters", "examples", "seed")  # by which the run of a sweep is known
 COLUMNS = (
     "data", "memory", "feed_forward", "layers", "width", "parameters", "examples", "seed", "data bits", "memorised bits", "exact", "argmax", "extracted",
     "training loss", "validation loss", "reference loss", "radius",
@@ -43,23 +45,22 @@ class Memorization(Result):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], reference: str = "") -> Memorization:
-        """Records from a folder of runs, or from a file with one in each line (``keep``).
+        """Records from a folder of runs, those in folders below it included, or from a file with one in each line (``keep``).
+
+        A folder may hold other works' runs, too, which are left out. One without any run of a sweep is asked for its files that end in .jsonl. A warning
+        names records that are corrupt.
 
         Raises:
             ValueError: nothing there, or lines that are no records.
         """
         path = Path(path)
-        records = []
-        for file in record_files(path) if path.is_dir() else [path]:
-            try:
-                text = file.read_text(encoding="utf-8")
-                records += [json.loads(text)] if path.is_dir() else [json.loads(line) for line in text.splitlines()]
-            except (OSError, ValueError) as error:
-                raise ValueError(f"{file} holds no records: {error}. Give the folder of a sweep, or a file with one record in each line.") from None
-        if not all(isinstance(record, dict) and "memorised bits" in record for record in records):
-            raise ValueError(f"Some of the {len(records)} entries in {path} are no runs of a sweep.")
+        found = [record for record in finished(path) if _of_sweep(record)] if path.is_dir() else _lines(path)
+        if not found:
+            found = [record for file in sorted(path.rglob("*.jsonl")) for record in _lines(file)] if path.is_dir() else []
+            if not found:
+                raise ValueError(f"{path} holds no records of a sweep. Give a folder of its runs, or a file with one record in each line.")
         order = lambda record: (str(record["data"]), record["parameters"], record["examples"], record["seed"])
-        return cls(tuple(sorted(records, key=order) if path.is_dir() else records), reference)
+        return cls(tuple(sorted(found, key=order) if path.is_dir() else found), reference)
 
     def keep(self, path: str | os.PathLike[str]) -> Path:
         """Write the records into one file, one in each line, whole or not at all."""
@@ -145,6 +146,28 @@ class Memorization(Result):
         lines = [self.table(), ""]
         for kind, found in self.findings().items():
             for name, row in found.items():
-                said = f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}] ({row['assumption']})" if row["value"] is not None else row["assumption"]
-                lines.append(f"{kind}: {name} {said}")
+                lines.append(f"{kind}: {name} {_said(row)}")
         return "\n".join(lines)
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """An estimate's row as text, or why there is none."""
+    if row["value"] is None:
+        return row["assumption"]
+    within = "" if row["low"] is None else f" [{row['low']:.3g}, {row['high']:.3g}]"
+    return f"{row['value']:.3g}{within} ({row['assumption']})"
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file, one in each line. Raises ValueError for anything else."""
+    try:
+        found = [decoded(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} holds no records: {error}. Give the folder of a sweep, or a file with one record in each line.") from None
+    if not all(map(_of_sweep, found)):
+        raise ValueError(f"Some of the {len(found)} lines of {path} are no runs of a sweep, each of which has {', '.join(NEEDED)}.")
+    return found
+
+
+def _of_sweep(record: Any) -> bool:
+    return isinstance(record, dict) and record.keys() >= set(NEEDED)

@@ -15,11 +15,9 @@ from .corpus import MakeData
 from .models import MakeModel
 from .result import Memorization
 from .training import Training
-from .work import Runs, Unit, key, name_of
+from .work import APART, Runs
 
-TOGETHER = 24  # runs of one stack
 STANDARD = Training()
-APART = ("examples", "seed")  # in which runs of one stack may differ
 
 
 def sweep(
@@ -31,12 +29,12 @@ def sweep(
     seeds: Iterable[int] = (0,),
     training: Training = STANDARD,
     folder: str | os.PathLike[str] | None = None,
-    processes: int = 1,
+    executor: Any = None,
 ) -> Memorization:
     """Train every model on every amount of data, from every seed, and measure what it has memorised.
 
-    Runs that differ only in data size and seed are trained together (``train_together``), up to 24 at once; each leaves a record of its own, and a
-    sweep cut short does again only the runs that have none.
+    Runs that differ only in data size and seed are trained together (``train_together``), up to 24 at once. Each is claimed, kept and, if it fails, told by
+    itself; a sweep cut short does again only the runs that have no record. Where a stack raises, its runs are tried one by one.
 
     Args:
         make_model: ``(symbols, **size) -> model``, tokens (batch, T) -> logits (batch, T, symbols), for example ``language_model``. Any callable will do.
@@ -45,8 +43,9 @@ def sweep(
         examples: rows to train on.
         seeds: of the data, the fresh model and the order of rows.
         training: what every run takes.
-        folder: where records are kept (``analysis.take``), by the names of ``make_model`` and ``make_data`` and all that is asked. None keeps none.
-        processes: stacks that are trained at once, each on one thread.
+        folder: where records are kept (``analysis.take``), by the names of ``make_model`` and ``make_data`` and all that is asked. None keeps none. Several
+            processes and machines may share it: they divide the runs, and each returns all that it asked for.
+        executor: who trains the stacks (``analysis.take``): ``Processes(n)``, ``Dask(client)``, ``slurm(logs)``; None trains them here, one after the other.
 
     Returns:
         The records, sizes × examples × seeds. Each is flat: what was asked (``data``, ``model``, the size, ``examples``, ``seed``, ``steps``, …) and what
@@ -56,30 +55,23 @@ def sweep(
     Raises:
         ValueError: nothing to sweep, the same run asked for twice, names that mean two things, sizes that JSON cannot hold, with a folder lambdas and
             objects whose names do not tell them apart.
-        RuntimeError: a run failed; the others are kept.
+        RuntimeError: a run failed; the others are done, and kept.
+        OSError: the folder takes no records.
     """
-    where, name = (None, "Runs") if folder is None else (str(folder), name_of(make_model, make_data))
-    configs = _asked(
-        _config(make_model, make_data, size, training) | {"examples": int(count), "seed": int(seed)}
-        for size, count, seed in itertools.product(sizes, examples, seeds)
-    )
-    named = tuple(sorted({name for size in sizes for name in {**_defaults(make_model), **size}}))
-    runs = Runs(make_model, make_data, training, named, run_name=name)
-    units = [{"runs": stack} for stack in _stacks(configs, runs)]
-    done = take(Unit(runs, where), units, processes=processes, title="memorization")
-    pairs = [pair for unit, found in zip(units, done, strict=True) for pair in zip(unit["runs"], found["records"], strict=True)]
-    records = {key(config, config): record for config, record in pairs}
-    return Memorization(tuple(records[key(config, config)] for config in configs))
+    runs, configs = asked(make_model, make_data, sizes, examples, seeds=seeds, training=training)
+    return Memorization(tuple(take(runs, configs, folder=folder, executor=executor, title="memorization")))
 
 
-def _asked(configs: Iterable[Record]) -> list[Record]:
-    """The configs, at least one and each once."""
-    found = list(configs)
-    if not found:
+def asked(
+    make_model: MakeModel, make_data: MakeData, sizes: Sequence[Mapping[str, Any]], examples: Sequence[int], *, seeds: Iterable[int], training: Training
+) -> tuple[Runs, list[Record]]:
+    """The work of a sweep and its configs, for ``take``. Raises ValueError where there is none, and for names that mean two things."""
+    each = itertools.product(sizes, examples, seeds)
+    configs = [_config(make_model, make_data, size, training) | {"examples": int(count), "seed": int(seed)} for size, count, seed in each]
+    if not configs:
         raise ValueError("A sweep needs at least one size, one number of examples and one seed.")
-    if len({key(canonical(config), config) for config in found}) < len(found):
-        raise ValueError("Some runs are asked for twice. Give each its own size, number of examples or seed.")
-    return found
+    named = {name for size in sizes for name in {**_defaults(make_model), **size}}
+    return Runs(make_model, make_data, training, tuple(sorted(named))), configs
 
 
 def _config(make_model: MakeModel, make_data: MakeData, size: Mapping[str, Any], training: Training) -> Record:
@@ -106,13 +98,3 @@ def _recordable(value: Any) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _stacks(configs: list[Record], runs: Runs) -> list[list[Record]]:
-    """Runs that may be trained together, the largest models first, so that processes end at about the same time."""
-    groups: dict[str, list[Record]] = {}
-    for config in configs:
-        groups.setdefault(key(config, {name: None for name in config if name not in APART}), []).append(config)
-    shape = lambda group: sum(p.numel() for p in runs.model(group[0], runs.make_data(group[0]["examples"], group[0]["seed"]).symbols).parameters())
-    ordered = sorted(groups.values(), key=shape, reverse=True)
-    return [group[i : i + TOGETHER] for group in ordered for i in range(0, len(group), TOGETHER)]

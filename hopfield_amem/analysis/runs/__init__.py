@@ -11,12 +11,13 @@ first whole, and both are of the same config (of the same numbers where the work
 
 from .collect import collect
 from .executors import Dask, Here, Processes, Submitit, slurm
-from .folder import record_files, records
+from .folder import records
 from .identity import Record, Work
 from .progress import progress
 from .status import Status, status
 from .sweep import shard, take
+from .tasks import Together
 
 __all__ = [
-    "Dask", "Here", "Processes", "Record", "Status", "Submitit", "Work", "collect", "progress", "record_files", "records", "shard", "slurm", "status", "take",
+    "Dask", "Here", "Processes", "Record", "Status", "Submitit", "Together", "Work", "collect", "progress", "records", "shard", "slurm", "status", "take",
 ]  # fmt: skip

@@ -8,62 +8,76 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+from ..result import decoded
 
 HEARTBEAT = 10.0  # seconds between signs of life
 LEASE = 60.0  # seconds without any, after which a claim is dead
 
 
 @contextmanager
-def claim(path: Path) -> Iterator[bool]:
-    """Hold a claim and keep it fresh, and give it back. False where somebody alive holds it. Raises OSError where the folder cannot be written."""
-    token = _taken(path)
-    if token is None:
-        yield False
-        return
+def claim(paths: Iterable[Path], asker: str = "") -> Iterator[Collection[Path]]:
+    """Hold claims and keep them fresh, and give them back. Gives those that nobody alive holds (``alive``): now they are held here.
+
+    Raises OSError where the folder cannot be written.
+    """
+    tokens: dict[Path, str] = {}
     over = threading.Event()
-    heart = threading.Thread(target=_beat, args=(path, over), daemon=True)
-    heart.start()
+    heart = threading.Thread(target=_beat, args=(tokens, over), daemon=True)
     try:
-        yield True
+        for path in paths:
+            if (token := _taken(path, asker)) is not None:
+                tokens[path] = token
+        if tokens:
+            heart.start()
+        yield tokens.keys()
     finally:
         over.set()
-        heart.join(1.0)
-        with suppress(OSError):
-            if owner(path).get("token") == token:  # not of one who took it over meanwhile
-                path.unlink()
+        if heart.is_alive():
+            heart.join(1.0)
+        for path, token in tokens.items():
+            with suppress(OSError):
+                if owner(path).get("token") == token:  # not of one who took it over meanwhile
+                    path.unlink()
 
 
-def alive(path: Path) -> bool:
-    """Whether a claim holds: its process runs, as far as that can be known from here, and its last sign of life is no older than the lease."""
+def alive(path: Path, asker: str = "") -> bool:
+    """Whether a claim holds: its process runs, as far as that can be known from here, and its last sign of life is no older than the lease.
+
+    To the asker who has a run done, a claim that another machine made for the same asker does not hold: a run is given away again only after its worker died.
+    """
     try:
         last = path.stat().st_mtime
     except FileNotFoundError:
         return False
     held = owner(path)
-    if held.get("machine") == _machine() and not _running(held.get("pid", 0)):
+    if held.get("machine") == _machine():
+        if not _running(held.get("pid", 0)):
+            return False
+    elif asker and held.get("asker") == asker:
         return False
     return _now(path.parent) - last < LEASE
 
 
 def owner(path: Path) -> dict:
-    """What a claim says of who holds it: host, pid, machine, token; nothing where it is gone or not written yet."""
+    """What a claim says of who holds it: host, pid, machine, asker, token; nothing where it is gone or not written yet."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = decoded(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _taken(path: Path) -> str | None:
+def _taken(path: Path, asker: str) -> str | None:
     """Make the claim, over a dead one if need be. -> its token, or None"""
-    if path.exists() and not alive(path):
+    if path.exists() and not alive(path, asker):
         path.unlink(missing_ok=True)
     token = uuid.uuid4().hex
-    said = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine(), "token": token})
+    said = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine(), "asker": asker, "token": token})
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -78,10 +92,11 @@ def _taken(path: Path) -> str | None:
     return token
 
 
-def _beat(path: Path, over: threading.Event) -> None:
+def _beat(paths: Iterable[Path], over: threading.Event) -> None:
     while not over.wait(HEARTBEAT):
-        with suppress(OSError):
-            os.utime(path)
+        for path in paths:
+            with suppress(OSError):
+                os.utime(path)
 
 
 def _now(folder: Path) -> float:

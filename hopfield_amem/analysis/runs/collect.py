@@ -22,7 +22,7 @@ def collect(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> Pat
     (``environment.torch``), at any depth. Lists stay lists in JSON Lines; elsewhere they are JSON text, as is a column whose entries are of several kinds.
 
     Args:
-        folder: of runs.
+        folder: of runs; those in folders below it are its runs, too.
         path: ending in .parquet (needs pyarrow: ``pip install "hopfield_amem[analysis]"``), .csv or .jsonl.
 
     Raises:

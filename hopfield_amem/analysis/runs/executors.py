@@ -1,4 +1,5 @@
-"""Who does the runs: this process, processes beside it, a Dask cluster, Slurm. An executor takes tasks and yields what becomes of them, in any order.
+"""Who does the runs: this process, processes beside it, a Dask cluster, Slurm. An executor takes stacks of runs (``Task``) and yields what becomes of each run,
+in any order.
 
 What a worker that died had under way is yielded as "lost", a run that is known to kill its workers as "fatal". Every run is claimed and its record written
 where it is done, so that the same code serves them all.
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from .folder import RunFolder
-from .one import Outcome, Task, perform, perform_alone, perform_share
+from .perform import perform, perform_alone, perform_share
+from .tasks import Outcome, Task
 
 Outcomes = Generator[Outcome, None, None]
 Executor = Callable[[Sequence[Task]], Outcomes]
@@ -23,10 +25,11 @@ Executor = Callable[[Sequence[Task]], Outcomes]
 
 @dataclass(frozen=True)
 class Here:
-    """This process, one run after the other, on all of torch's threads."""
+    """This process, one stack after the other, on all of torch's threads."""
 
     def __call__(self, tasks: Sequence[Task]) -> Outcomes:
-        yield from map(perform, tasks)
+        for task in tasks:
+            yield from perform(task)
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,13 @@ class Processes:
 
         from joblib import Parallel, delayed  # comes with scikit-learn
 
-        left = {task.run for task in tasks}
+        left = {run for task in tasks for run in task.runs}
         few = max(2, min(self.count, len(tasks)))  # joblib's one would be this process, which a run must not take down
         try:
-            outcomes: Any = Parallel(n_jobs=few, return_as="generator_unordered")(delayed(perform_alone)(task) for task in tasks)
-            for outcome in outcomes:
-                left.discard(outcome.run)
-                yield outcome
+            ended: Any = Parallel(n_jobs=few, return_as="generator_unordered")(delayed(perform_alone)(task) for task in tasks)
+            for outcomes in ended:
+                left.difference_update(outcome.run for outcome in outcomes)
+                yield from outcomes
         except BrokenProcessPool as error:  # one killed worker takes the pool with it
             yield from (Outcome(run, "lost", reason=f"a process died: {error}") for run in sorted(left))
 
@@ -88,7 +91,7 @@ class Dask:
             while futures:
                 for future in completed.next_batch(block=False):
                     seen = time.monotonic()
-                    yield _of_future(future, futures.pop(future))
+                    yield from _of_future(future, futures.pop(future))
                 if time.monotonic() - seen > self.patience:
                     client.wait_for_workers(1, timeout=self.patience)
                     seen = time.monotonic()
@@ -158,16 +161,17 @@ def executor_of(given: Any, processes: int) -> Executor:
     return cast(Executor, given)
 
 
-def _of_future(future: Any, task: Task) -> Outcome:
-    """Dask blames all runs that a dying worker had before it. The one that the worker was at has left its claim; another one is tried again."""
+def _of_future(future: Any, task: Task) -> list[Outcome]:
+    """Dask blames all that a dying worker had before it. What the worker was at has left its claim; all else is tried again, as are several runs together."""
     if future.status == "cancelled":
-        return Outcome(task.run, "lost", reason="the cluster cancelled it")
+        return [Outcome(run, "lost", reason="the cluster cancelled it") for run in task.runs]
     error = future.exception()
     if error is None:
         return future.result()
     killed = type(error).__name__ == "KilledWorker"
-    blamed = not killed or (task.folder is not None and RunFolder(task.folder).file(task.run, "claim").exists())
-    return Outcome(task.run, "fatal" if blamed else "lost", reason=f"workers died over it: {error!r}")
+    begun = task.folder is not None and any(RunFolder(task.folder).file(run, "claim").exists() for run in task.runs)
+    blamed = not killed or (begun and len(task.runs) == 1)
+    return [Outcome(run, "fatal" if blamed else "lost", reason=f"workers died over it: {error!r}") for run in task.runs]
 
 
 def _told(job: Any, share: list[Task]) -> list[Outcome]:
@@ -175,7 +179,7 @@ def _told(job: Any, share: list[Task]) -> list[Outcome]:
     try:
         return job.result()
     except Exception as error:
-        return [Outcome(task.run, "lost", reason=f"its job {job.job_id} died: {error!r}") for task in share]
+        return [Outcome(run, "lost", reason=f"its job {job.job_id} died: {error!r}") for task in share for run in task.runs]
 
 
 def _library(name: str, what: str) -> Any:

@@ -8,13 +8,12 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..result import plain, write
+from ..result import decoded, plain, write
 from .claims import alive, claim
 from .identity import ID, SCHEMA, Record, identity
 
@@ -43,23 +42,30 @@ class RunFolder:
             self._aside(run, wrong)
             return None
 
-    def claim(self, run: str) -> Any:
-        """A context in which this process alone is at a run, as far as the others can be seen. Gives whether it is."""
-        return claim(self.file(run, "claim"))
+    @contextmanager
+    def claim(self, runs: Iterable[str], asker: str = "") -> Iterator[set[str]]:
+        """A context in which this process alone is at some of the runs, as far as the others can be seen. Gives which."""
+        claims = {self.file(run, "claim"): run for run in runs}
+        with claim(claims, asker) as held:
+            yield {claims[path] for path in held}
 
-    def free(self, run: str) -> bool:
-        """Whether nobody is at a run, be it finished or not."""
-        return not alive(self.file(run, "claim"))
+    def free(self, run: str, asker: str = "") -> bool:
+        """Whether nobody is at a run, be it finished or not (to the asker nobody whose worker died)."""
+        return not alive(self.file(run, "claim"), asker)
+
+    def waits(self, run: str) -> bool:
+        """Whether a run is somebody else's to finish: not done, and somebody is at it."""
+        return not self.file(run).exists() and not self.free(run)
 
     def keep(self, run: str, record: Record) -> None:
         """Write the record of a finished run, whole or not at all."""
         write(self.file(run), json.dumps(record, ensure_ascii=False, allow_nan=False))
         self.file(run, "failed.json").unlink(missing_ok=True)
 
-    def fail(self, run: str, record: Record) -> None:
+    def fail(self, run: str, record: Record, asker: str = "") -> None:
         """Write why a run failed, and take away the claim of a worker that died over it."""
         write(self.file(run, "failed.json"), json.dumps(plain(record), ensure_ascii=False, indent=1, default=repr))
-        if self.free(run):
+        if self.free(run, asker):
             self.file(run, "claim").unlink(missing_ok=True)
 
     def prepare(self) -> None:
@@ -83,7 +89,7 @@ class RunFolder:
 
 def parsed(path: Path) -> Record:
     """A record's file. Raises ValueError where it is not the whole record of the run that its name says, FileNotFoundError where there is none."""
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = decoded(path.read_text(encoding="utf-8"))
     about = found.get("provenance") if isinstance(found, dict) else None
     if not isinstance(about, dict) or not {"id", "schema", "work", "config"} <= set(about):
         raise ValueError("not the record of a run")
@@ -98,12 +104,16 @@ def flat(record: Record) -> Record:
 
 
 def records(folder: str | os.PathLike[str]) -> list[Record]:
-    """The flat records of all finished runs of a folder, by id. A warning names corrupt ones, which are left out. Raises ValueError without a folder."""
+    """The flat records of all finished runs in a folder and in those below it, by id. A warning names corrupt ones, which are left out.
+
+    Raises:
+        ValueError: no such folder.
+    """
     return [flat(record) for record in finished(folder)]
 
 
 def finished(folder: str | os.PathLike[str]) -> Iterator[Record]:
-    """The records of a folder as they are written, by id."""
+    """The same records as they are written."""
     for path in ids(folder, "json").values():
         try:
             yield parsed(path)
@@ -111,18 +121,13 @@ def finished(folder: str | os.PathLike[str]) -> Iterator[Record]:
             warnings.warn(f"The record {path} is corrupt ({wrong}) and left out. Ask for its run again, and it is done again.", stacklevel=2)
 
 
-def record_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files of finished runs in a folder and in those below it."""
-    return [path for path in sorted(Path(folder).rglob("*.json")) if ID.fullmatch(path.stem)]
-
-
 def ids(folder: str | os.PathLike[str], kind: str) -> dict[str, Path]:
-    """The runs of which there is a file of a kind. Raises ValueError without a folder."""
+    """The runs of which there is a file of a kind, in a folder or in those below it, by id. Raises ValueError without a folder."""
     where = Path(folder)
     if not where.is_dir():
         raise ValueError(f"There is no folder {where}.")
-    named = [(path.name.partition(".")[0], path) for path in sorted(where.iterdir())]
-    return {run: path for run, path in named if ID.fullmatch(run) and path.name == f"{run}.{kind}"}
+    named = [(path.name.partition(".")[0], path) for path in where.rglob(f"*.{kind}")]
+    return dict(sorted((run, path) for run, path in named if ID.fullmatch(run) and path.name == f"{run}.{kind}"))
 
 
 def told(error: OSError, folder: Path) -> str:

@@ -38,7 +38,7 @@ def identity(name: str, config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def work_name(work: Work) -> str:
+def work_name(work: Callable[..., Any]) -> str:
     """``module.function``, with what ``functools.partial`` binds; of an object its ``run_name``, or the fields of a dataclass.
 
     What closures and the objects of bound methods hold is not told apart: it belongs into the config. Raises ValueError for bound things without a lasting

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..result import Result
+from ..result import Result, decoded
 from .claims import alive, owner
 from .folder import ids, parsed
 
@@ -59,7 +59,7 @@ class Status(Result):
 
 
 def status(folder: str | os.PathLike[str]) -> Status:
-    """Look at a folder of runs without changing it. Raises ValueError where there is none."""
+    """Look at the runs in a folder and in those below it, without changing anything. Raises ValueError where there is none."""
     done, others = {}, {}
     for run, path in ids(folder, "json").items():
         try:
@@ -87,7 +87,7 @@ def _holder(path: Path) -> str:
 def _failure(path: Path) -> tuple[str, str]:
     """-> the work, the first line of why it failed and its config"""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = decoded(path.read_text(encoding="utf-8"))
         first = textwrap.shorten((str(said["reason"]).splitlines() or [""])[0], WIDTH, placeholder=" …")
         about = said["provenance"]
         return str(about["work"]), f"{first} · {json.dumps(about['config'], ensure_ascii=False)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any, TypeVar
 from .executors import Executor, executor_of
 from .folder import RunFolder, told
 from .identity import Record, Work, identity, work_name
-from .one import Outcome, Task, failed
+from .perform import failed
 from .progress import progress
+from .tasks import Outcome, Task
 
 PATIENCE = (0.2, 5.0)  # seconds between looks at runs that somebody else is at: the first, the longest
 Config = TypeVar("Config")
@@ -33,6 +35,7 @@ def take(
     Args:
         work: a function of one config, JSON-ready as its findings are (NaN and infinities are kept as None); with several processes one that can be imported.
             All that decides its findings is in the config, a seed and the version of a changed code included: runs are known by the work's name and the config.
+            Work that is ``Together`` says which runs it does at once; each of them is claimed, kept and counted by itself all the same.
         asked: the configs, different from each other.
         folder: where each finished run is kept as a JSON file, named by its id. Runs that are there are not done again; those that failed are. Several
             processes and machines may share a folder: they divide the runs among themselves, and each returns all that it asked for. None keeps nothing.
@@ -41,28 +44,33 @@ def take(
         executor: who works instead of processes: ``Dask(client)``, ``slurm(logs)``, a Dask client or its scheduler's address, a submitit executor.
 
     Raises:
-        ValueError, TypeError: configs that are the same or that JSON cannot hold, work that has no lasting name, processes below 1, no executor.
+        ValueError, TypeError: configs that are the same or that JSON cannot hold, work that has no lasting name, processes below 1, no executor, stacks
+            that leave a run out.
         RuntimeError: some run failed, which one and why; all others are done and kept.
         OSError: the folder takes no records (a full disk, no permission). Nothing that is there is touched.
     """
     where, configs = None if folder is None else Path(folder), [dict(config) for config in asked]
     name = type(work).__qualname__ if where is None else work_name(work)
-    tasks = {(run := identity(name, config)): Task(work, name, config, run, where) for config in configs}
-    if len(tasks) < len(configs):
+    task = Task(work, name, {identity(name, config): config for config in configs}, where)
+    if len(task.runs) < len(configs):
         raise ValueError("Some configs are the same. Give each its own seed, or ask once.")
     chosen = executor_of(executor, processes)
-    found, missing = _looked_up(where, tasks)
-    failures = []
-    with progress(title if title is None else title or getattr(work, "__name__", "runs"), len(tasks), len(found)) as advance:
-        for outcome in _all(missing, chosen):
-            if outcome.state == "failed":
-                failures.append(outcome.reason)
+    found = _finished(task)
+    ended: list[Outcome] = []
+    with progress(title if title is None else title or getattr(work, "__name__", "runs"), len(task.runs), len(found)) as advance:
+        for outcome in _all(task.only(run for run in task.runs if run not in found), chosen):
+            ended.append(outcome)
             found[outcome.run] = outcome.record
             advance()
-    if failures:
-        kept = "" if where is None else f" and kept in {where}"
-        raise RuntimeError(f"{len(failures)} of {len(tasks)} runs failed; the others are done{kept}. {failures[0]}")
-    return [found[run] for run in tasks]
+    failures = [outcome.reason for outcome in ended if outcome.state == "failed"]
+    try:
+        for remark in dict.fromkeys(outcome.remark for outcome in ended if outcome.remark):
+            warnings.warn(remark, RuntimeWarning, stacklevel=2)  # now that all is done: it may be an error
+    finally:
+        if failures:
+            kept = "" if where is None else f" and kept in {where}"
+            raise RuntimeError(f"{len(failures)} of {len(task.runs)} runs failed; the others are done{kept}. {failures[0]}")
+    return [found[run] for run in task.runs]
 
 
 def shard(asked: Sequence[Config], part: str) -> list[Config]:
@@ -76,86 +84,89 @@ def shard(asked: Sequence[Config], part: str) -> list[Config]:
     return list(asked[int(first) - 1 :: int(count)])
 
 
-def _looked_up(where: Path | None, tasks: dict[str, Task]) -> tuple[dict[str, Record], list[Task]]:
-    """What is finished and what is missing; the folder takes files if anything is."""
-    if where is None:
-        return {}, list(tasks.values())
-    runs = RunFolder(where)
+def _finished(task: Task) -> dict[str, Record]:
+    """The runs whose records are there. Where some are missing, the folder is seen to take files."""
+    if task.folder is None:
+        return {}
+    folder = RunFolder(task.folder)
     try:
-        found = {run: record for run in tasks if (record := runs.read(run)) is not None}
-        missing = [task for run, task in tasks.items() if run not in found]
-        if missing:
-            runs.prepare()
+        found = {run: record for run in task.runs if (record := folder.read(run)) is not None}
+        if len(found) < len(task.runs):
+            folder.prepare()
     except OSError as error:
-        raise OSError(error.errno, told(error, where)) from error
-    return found, missing
+        raise OSError(error.errno, told(error, task.folder)) from error
+    return found
 
 
-def _all(tasks: Sequence[Task], execute: Executor) -> Iterator[Outcome]:
-    """Every task's end, done or failed. Runs whose workers died are tried again, those that somebody else is at are waited for."""
-    ready = list(tasks)
-    waiting = {task.run: task for task in tasks}
+def _all(task: Task, execute: Executor) -> Iterator[Outcome]:
+    """Every run's end, done or failed. Runs whose workers died are tried again, those that somebody else is at are waited for."""
+    ready, waiting = task, dict(task.runs)
+    alone: set[str] = set()  # runs whose stack was lost, and that are in none from then on
     while waiting:
         lost: dict[str, str] = {}
         ended = 0
-        for outcome in _round(ready, execute, lost):
+        for outcome in _round(ready, execute, alone, lost):
             del waiting[outcome.run]
             ended += 1
             yield outcome
-        if lost and not ended:  # the same would come of the same: one at a time tells which run kills its worker
-            for run, reason in lost.items():
-                outcome = _alone(waiting[run], execute) if len(ready) > 1 else _failure(waiting[run], reason)
-                if outcome is not None:
-                    del waiting[run]
-                    yield outcome
-        ready = list(waiting.values()) if lost else _freed(list(waiting.values()))
+        if lost and not ended:  # the same would come of the same: less at a time tells which run kills its worker
+            for outcome in _less_at_a_time(ready.only(lost), execute, alone):
+                del waiting[outcome.run]
+                yield outcome
+        ready = task.only(waiting if lost else _freed(task.only(waiting)))
 
 
-def _round(tasks: list[Task], execute: Executor, lost: dict[str, str]) -> Iterator[Outcome]:
-    """One pass of an executor: what ended. ``lost`` takes those whose workers died, unless their records are there."""
-    of = {task.run: task for task in tasks}
-    with closing(execute(tasks)) as outcomes:  # where the disk refuses one record, no further run begins
+def _round(task: Task, execute: Executor, alone: set[str], lost: dict[str, str]) -> Iterator[Outcome]:
+    """One pass of an executor over all stacks: what ended. ``lost`` takes the runs whose workers died, unless their records are there."""
+    with closing(execute(task.stacks(alone))) as outcomes:  # where the disk refuses one record, no further stack begins
         for outcome in outcomes:
             if outcome.state == "unkept":
                 raise OSError(outcome.reason)
             if outcome.state in ("done", "failed"):
                 yield outcome
             elif outcome.state == "fatal":
-                yield _failure(of[outcome.run], outcome.reason)
+                yield _failure(task, outcome.run, outcome.reason)
             elif outcome.state == "lost":
                 lost[outcome.run] = outcome.reason
-    for task in tasks:
-        if task.run in lost and task.folder is not None and (record := RunFolder(task.folder).read(task.run)) is not None:
-            del lost[task.run]
-            yield Outcome(task.run, "done", record)
+    if task.folder is None:
+        return
+    for run in list(lost):
+        if (record := RunFolder(task.folder).read(run)) is not None:
+            del lost[run]
+            yield Outcome(run, "done", record)
 
 
-def _alone(task: Task, execute: Executor) -> Outcome | None:
-    """A run tried alone; it has failed if its worker dies again. None where somebody else is at it."""
-    lost: dict[str, str] = {}
-    for outcome in _round([task], execute, lost):
-        return outcome
-    return _failure(task, lost[task.run]) if lost else None
+def _less_at_a_time(task: Task, execute: Executor, alone: set[str]) -> Iterator[Outcome]:
+    """Lost runs, tried stack by stack, those of a stack that is lost again one by one. A run that is lost again when it is alone has failed."""
+    if len(task.stacks(alone)) == 1:
+        alone.update(task.runs)
+    for part in task.stacks(alone):
+        lost: dict[str, str] = {}
+        yield from _round(part, execute, alone, lost)
+        if len(part.runs) == 1:
+            yield from (_failure(part, run, reason) for run, reason in lost.items())
+        elif lost:
+            yield from _less_at_a_time(part.only(lost), execute, alone)
 
 
-def _failure(task: Task, reason: str) -> Outcome:
+def _failure(task: Task, run: str, reason: str) -> Outcome:
     """A run that its worker could not report about any more has failed, and this process writes it down."""
-    outcome, record = failed(task, reason)
+    outcome, record = failed(task, run, reason)
     if task.folder is not None:
         try:
-            RunFolder(task.folder).fail(task.run, record)
+            RunFolder(task.folder).fail(run, record, task.asker)
         except OSError as error:
             raise OSError(error.errno, told(error, task.folder)) from error
     return outcome
 
 
-def _freed(tasks: list[Task]) -> list[Task]:
-    """Those of the runs that nobody else is at any more, as soon as there is one."""
+def _freed(task: Task) -> list[str]:
+    """Those of the runs that somebody else has done or left, as soon as there is one."""
     pause, longest = PATIENCE
-    while tasks:
-        free = [task for task in tasks if task.folder is None or RunFolder(task.folder).free(task.run)]
-        if free:
-            return free
+    while task.runs:
+        freed = [run for run in task.runs if task.folder is None or not RunFolder(task.folder).waits(run)]
+        if freed:
+            return freed
         time.sleep(pause)
         pause = min(1.5 * pause, longest)
     return []

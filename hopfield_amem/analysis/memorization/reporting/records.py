@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..training import Training
+
 Record = Mapping[str, Any]
 
 NEEDED = ("parameters", "data bits", "memorised bits", "examples", "seed")
@@ -31,3 +33,8 @@ def dicts(records: Iterable[Record]) -> tuple[dict[str, Any], ...]:
     if wrong is not None:
         raise TypeError(f"A record is a dict of what was asked and found, got {type(given[wrong - 1]).__name__} as number {wrong}.")
     return tuple(dict(record) for record in given)
+
+
+def training_of(record: Record) -> Training | None:
+    """How a run was trained, as far as its learning rates go, of a record that says so as those of ``sweep`` do."""
+    return Training(steps=record["steps"], rate=record["rate"]) if record.get("steps") and record.get("rate") else None

@@ -11,6 +11,7 @@ import numpy as np
 from ..fits import CHANCE
 
 if TYPE_CHECKING:
+    from ..training import Training
     from .sizes import DataSize
 
 BINDINGS = {
@@ -32,7 +33,8 @@ class Rules:
         share: from this share of the data memorised on a run is data-limited.
         plateau: from this share of the most that its model size memorised of any data on, a run that is not data-limited is capacity-limited, provided that
             some other data were memorised whole (else too short a training looks like a small capacity), and that single rows are known.
-        falling: a run whose training loss fell by more than this share of its whole fall in the last tenth of its steps is undertrained.
+        falling: a run whose training loss fell by more than this share of its whole fall in the last tenth of its training is undertrained; training is
+            counted by the learning rates of its steps (``still_falling``).
         gap: a run that is not data-limited, whose validation loss exceeds its training loss by at most this share of it and stands this share below that of
             the uniform law, is generalising: it learned what is common instead.
 
@@ -42,7 +44,7 @@ class Rules:
 
     share: float = 0.9
     plateau: float = 0.8
-    falling: float = 0.02
+    falling: float = 0.05
     gap: float = 0.1
 
     def __post_init__(self):
@@ -54,7 +56,9 @@ class Rules:
         """Every rule in words, in the order in which they are asked."""
         return [
             f"Data-limited: at least {self.share:.0%} of what can be memorised of the data is; more data would be memorised, too.",
-            f"Undertrained: the training loss was still falling, by more than {self.falling:.0%} of its whole fall in the last tenth of the steps.",
+            f"Undertrained: the training loss was still falling, by more than {self.falling:.0%} of its whole fall in the last tenth of the training, which is "
+            "counted by the learning rates of its steps: every loss is flat where its rate has gone to nothing. More data may change little all the same; "
+            "that is a plateau of this training, which a longer one would raise.",
             f"Generalising: a validation loss within {self.gap:.0%} of the training loss and at least {self.gap:.0%} below the uniform law; what is common is "
             "learned instead.",
             f"Capacity-limited: at least {self.plateau:.0%} of the most that this model size memorised of any amount of data, while a smaller amount was "
@@ -78,9 +82,14 @@ def binding(point: DataSize, size: Sequence[DataSize], rules: Rules) -> str:
         return "training"
     if _generalises(point, rules):
         return "structure"
-    if suffices(size, rules) and not point.chance and point.memorised >= rules.plateau * max(other.memorised for other in size):
-        return "capacity"
-    return "training"
+    return "capacity" if full(point, size, rules) else "training"
+
+
+def full(point: DataSize, size: Sequence[DataSize], rules: Rules) -> bool:
+    """Whether a model is filled, so that more data change little: it holds nearly the most that its size held of any, and some data it memorised whole."""
+    if point.share >= rules.share or _generalises(point, rules) or point.chance:
+        return False
+    return suffices(size, rules) and point.memorised >= rules.plateau * max(other.memorised for other in size)
 
 
 def suffices(size: Sequence[DataSize], rules: Rules) -> bool:
@@ -94,11 +103,15 @@ def _generalises(point: DataSize, rules: Rules) -> bool:
     return point.validation - point.training <= rules.gap * point.validation and point.validation <= (1 - rules.gap) * point.uniform
 
 
-def still_falling(curve: Sequence[Sequence[float]]) -> float | None:
-    """How much of the whole fall of the training loss the last tenth of the steps brought, 0 or more; None where it never fell, or for under three points.
+def still_falling(curve: Sequence[Sequence[float]], training: Training | None = None) -> float | None:
+    """How much of the whole fall of the training loss its last tenth brought, 0 or more; None where it never fell, or for under three points.
+
+    The last tenth of the training, not of its steps: of a rate that ends at nothing every curve ends flat, whatever is left to learn. Of a loss that decays as
+    exp(−λ · progress) from there on, it is e^(−0.9 λ) − e^(−λ) of the fall.
 
     Args:
         curve: rows of (step, training loss, …), steps ascending.
+        training: by whose rates progress is counted (``Training.progress``). None: all steps count alike.
     """
     if len(curve) < 3:
         return None
@@ -106,5 +119,6 @@ def still_falling(curve: Sequence[Sequence[float]]) -> float | None:
     fall = losses[0] - losses[-1]
     if not np.isfinite(losses).all() or not fall > 1e-3 * abs(losses[0]):
         return None
-    before = np.interp(steps[-1] - 0.1 * (steps[-1] - steps[0]), steps, losses)
+    done = (steps - steps[0]) / (steps[-1] - steps[0]) if training is None else training.progress(steps.tolist()).numpy()
+    before = np.interp(0.9, done, losses)
     return max(0.0, float((before - losses[-1]) / fall))

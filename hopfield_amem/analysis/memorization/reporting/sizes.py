@@ -14,8 +14,8 @@ from ...memory_model import Balance, model_data_balance
 from ..fits import by_chance
 from ..result import Memorization
 from .bounds import alphabet, attainable, bounds_of, short
-from .records import Record, check
-from .rules import Rules, binding, still_falling
+from .records import Record, check, training_of
+from .rules import Rules, binding, full, still_falling
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class DataSize:
         low, high: least and most over seeds.
         runs: how many seeds.
         training, validation: losses in nats per token, means; None where no record has them.
-        falling: how much of the whole fall of the training loss its last tenth of steps brought, mean; None without curves.
+        falling: how much of the whole fall of the training loss the last tenth of the training brought, mean (``rules.still_falling``); None without curves.
         uniform: loss of the uniform law, log of the vocabulary; None where that is not known.
         chance: whether what is memorised is no memory of single rows, in most runs (``fits.by_chance``).
         binds: which bound binds: a key of ``rules.BINDINGS``.
+        full: whether the model is filled (``rules.full``), by the capacity or by how long it was trained.
     """
 
     data_bits: float
@@ -49,6 +50,7 @@ class DataSize:
     uniform: float | None
     chance: bool = False
     binds: str = ""
+    full: bool = False
 
     @property
     def share(self) -> float:
@@ -86,8 +88,8 @@ class ModelSize:
 
     @property
     def plateau(self) -> int:
-        """At how many data sizes the capacity binds. From two on the plateau is visible."""
-        return sum(point.binds == "capacity" for point in self.points)
+        """At how many data sizes the model is filled. From two on the plateau is visible."""
+        return sum(point.full for point in self.points)
 
     @property
     def bits_per_parameter(self) -> float:
@@ -168,7 +170,7 @@ def _balanced(study: Study, part: Memorization) -> Study:
 def _model(records: list[Record], rules: Rules) -> ModelSize:
     data = _by(records, lambda record: (record["examples"], record.get("length"), record.get("vocabulary")))
     points = sorted(map(_point, data), key=lambda point: point.data_bits)
-    judged = tuple(replace(point, binds=binding(point, points, rules)) for point in points)
+    judged = tuple(replace(point, binds=binding(point, points, rules), full=full(point, points, rules)) for point in points)
     first = records[0]
     return ModelSize(float(first["parameters"]), first.get("layers"), first.get("width"), judged, bounds_of(first))
 
@@ -176,8 +178,7 @@ def _model(records: list[Record], rules: Rules) -> ModelSize:
 def _point(records: list[Record]) -> DataSize:
     memorised = [float(record["memorised bits"]) for record in records]
     first = records[0]
-    curves = [record["curve"] for record in records if record.get("curve")]
-    falls = [fall for curve in curves if (fall := still_falling(curve)) is not None]
+    falls = [fall for record in records if (fall := still_falling(record.get("curve") or (), training_of(record))) is not None]
     return DataSize(
         data_bits=float(np.mean([record["data bits"] for record in records])), tokens=first["examples"] * first["length"] if "length" in first else None,
         attainable=float(np.mean([attainable(record) for record in records])), memorised=float(np.mean(memorised)), low=min(memorised), high=max(memorised),

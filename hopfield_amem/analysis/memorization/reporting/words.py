@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ..laws import LITERATURE
@@ -26,7 +26,7 @@ def sentence(size: ModelSize, rules: Rules) -> str:
 def plateau(size: ModelSize) -> str:
     """Whether the plateau of a model size was seen."""
     if size.plateau > 1:
-        return f"visible, at {size.plateau} data sizes"
+        return f"visible, at {size.plateau} data sizes" + (", of this training" if _unfinished([size]) else "")
     if any(point.binds != "data" for point in size.points):
         return "touched at one data size" if size.plateau else "not seen: undertrained or generalising beyond its data"
     return "not reached: all of the data was memorised"
@@ -46,19 +46,25 @@ def _capacity(study: Study) -> Iterator[str]:
     if study.capacity is None:
         yield f"No capacity was reached. {study.missing['capacity']}"
         return
-    low, high = study.capacity.interval or (study.capacity.value,) * 2
-    value = study.capacity.value
+    value, interval = study.capacity.value, study.capacity.interval
     per = [size.bits_per_parameter for size in study.sizes]
-    several = len(study.sizes) > 1 or max(point.runs for size in study.sizes for point in size.points) > 1
-    within = f", {low:.2f} to {high:.2f} ({study.capacity.assumption})" if several else ", from one size and one seed, which gives no interval"
+    within = f", {interval[0]:.2f} to {interval[1]:.2f} ({study.capacity.assumption})" if interval else ", from one size and one seed, which gives no interval"
     if not study.settled:
         yield f"No plateau is visible: {value:.2f} bits per parameter{within}, are the most that was memorised, and no more than a lower bound of the capacity."
         return
     yield f"Measured capacity: {value:.2f} bits per parameter{within}."
+    if pairs := _unfinished(study.settled):
+        filled = sum(size.plateau for size in study.settled)
+        yield f"It is a capacity of this training, and a lower bound: at {pairs} of {filled} pairs on the plateau the loss was still falling."
     place = "within" if LITERATURE[0] <= value <= LITERATURE[1] else f"{value / LITERATURE[1]:.0%} of the upper end of"
     yield f"That is {place} the {LITERATURE[0]}–{LITERATURE[1]} bits per parameter of the literature (GPT-2 models trained for a million steps)."
     if min(per) > 0 and max(per) > 1.5 * min(per):
         yield f"Model sizes differ, from {min(per):.2f} to {max(per):.2f} bits per parameter: one number does not describe them all."
+
+
+def _unfinished(sizes: Sequence[ModelSize]) -> int:
+    """At how many of the data sizes that fill a model its training loss was still falling."""
+    return sum(point.full and point.binds == "training" for size in sizes for point in size.points)
 
 
 def _onset(study: Study) -> Iterator[str]:
@@ -98,7 +104,7 @@ def _stretch(size: ModelSize, binds: str, points: list[DataSize], rules: Rules) 
     if binds == "structure":
         return f"generalising {where}, holding {held} bits while it learns what is common"
     if all(point.falling is not None and point.falling > rules.falling for point in points):
-        why = "its training loss was still falling"
+        why = "its training loss was still falling" + (", so that this plateau is one of its training" if all(point.full for point in points) else "")
     elif all(point.chance for point in points):
         why = "members are told from others hardly better than by chance"
     elif not suffices(size.points, rules):
