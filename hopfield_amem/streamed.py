@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -13,13 +13,12 @@ from .energies import Log, Memory, ReadEnergy, Simplex, checks
 from .energies.truth import full_precision
 from .kernels import Streamed, computation, gated, nearest
 from .kernels.cut import Rule
-from .kernels.spread import Part, Spread, averages, searched, threshold
+from .kernels.pieces import PIECE, Pieces
+from .kernels.spread import Part, averages, searched, threshold
 from .storage import load_spec, opened
 from .written import write_memory
 
 __all__ = ["StreamedMemory", "write_memory"]
-
-PIECE = 2**26  # bytes of a piece
 
 
 class StreamedMemory:
@@ -103,7 +102,7 @@ class StreamedMemory:
     def _swept(self, state: Tensor, valued: bool) -> Tensor:
         """One read of all pieces: of values, or where the states settle."""
         if searched(self._read):
-            spread = _OverPieces(lambda: self._pieces(state.dtype, valued))
+            spread = Pieces(lambda measure: map(measure, self._pieces(state.dtype, valued)))
             tau, alive = threshold(self._read, state, spread)
             found = averages(self._read, state, tau, spread)
             return (
@@ -134,29 +133,6 @@ class StreamedMemory:
     def _checked(self, query: Tensor) -> None:
         like = torch.empty(0, self.dim, dtype=self.dtype, device=self.device)
         checks.inputs(self.spec, query, like, None, None)
-
-
-class _OverPieces(Spread):
-    """Measures of one piece after the other."""
-
-    def __init__(self, pieces: Callable[[], Iterable[Part]]):
-        self.pieces = pieces
-
-    def highest(self, measure: Callable[[Part], Tensor]) -> Tensor:
-        best = None
-        for part in self.pieces():
-            found = measure(part)
-            best = found if best is None else torch.maximum(best, found)
-        assert best is not None
-        return best
-
-    def total(self, measure: Callable[..., Tensor], *given: Tensor) -> Tensor:
-        total = None
-        for part in self.pieces():
-            found = measure(part, *given)
-            total = found if total is None else total.add_(found)
-        assert total is not None
-        return total
 
 
 def _version(path: str | Path) -> tuple[int, int, int, int]:

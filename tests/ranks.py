@@ -10,18 +10,35 @@ import pytest
 import torch
 import torch.distributed as dist
 
+SIZES = {1: (100,), 2: (30, 70), 3: (17, 0, 83)}  # of 100 slots: uneven, and one rank that holds nothing
 
-def over_ranks(world, checks, folder, *, seconds=60):
-    """Run ``check(rank, world, folder)``, one after the other, on so many ranks of gloo. Raises AssertionError with the first that failed on each."""
-    torch.multiprocessing.spawn(_rank, (world, checks, str(folder), seconds), nprocs=world)
+
+def slots(rank, world):
+    first = sum(SIZES[world][:rank])
+    return slice(first, first + SIZES[world][rank])
+
+
+def close(mine, truth, tolerance=1e-10):
+    torch.testing.assert_close(mine, truth, rtol=tolerance, atol=tolerance)
+
+
+def over_ranks(world, checks, folder, *, seconds=60, backend="gloo"):
+    """Run ``check(rank, world, folder)``, one after the other, on so many ranks. Raises AssertionError with the first that failed on each.
+
+    Over NCCL every rank has a GPU of its own, on which tensors are made.
+    """
+    torch.multiprocessing.spawn(_rank, (world, checks, str(folder), seconds, backend), nprocs=world)
     failures = "\n".join(Path(folder, f"{number}.txt").read_text(encoding="utf-8") for number in range(world))
     assert not failures.strip(), failures
 
 
-def _rank(rank, world, checks, folder, seconds):
+def _rank(rank, world, checks, folder, seconds, backend):
     torch.set_num_threads(1)
+    if backend == "nccl":
+        torch.cuda.set_device(rank)
+        torch.set_default_device("cuda")
     store = dist.FileStore(f"{folder}/store", world)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=seconds))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timedelta(seconds=seconds))
     failure = ""
     for check in checks:
         torch.manual_seed(0)

@@ -1,12 +1,9 @@
-"""A memory over several processes reads like the whole one in one process: forward, backward, k steps, stored, saved; and a death is told, not waited for."""
+"""A memory over several processes reads like the whole one in one process: forward, backward, k steps; and a death is told, not waited for."""
 
 import copy
 import math
 import os
-import runpy
 import signal
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -14,16 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-from ranks import over_ranks
-from torch.distributed.checkpoint import filesystem
+from ranks import close, over_ranks, slots
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.overrides import TorchFunctionMode
 
 import hopfield_amem as h
-from hopfield_amem.distributed import Gathered, RankLost, Ranks, ShardedMemory, retrieve
+from hopfield_amem.distributed import Gathered, RankLost, Ranks, retrieve
+from hopfield_amem.distributed.agreement import checksum
 from hopfield_amem.distributed.cost import H100, Read, balance, fewest_ranks, most_ranks, read_cost, sweep_seconds
 from hopfield_amem.distributed.engine import Sharded
 from hopfield_amem.distributed.mesh import over_mesh
@@ -49,8 +45,8 @@ from hopfield_amem.energies import (
     TopK,
     Tsallis,
 )  # fmt: skip
-from hopfield_amem.kernels import Gates
-from hopfield_amem.layers import HopfieldFFN, PatternMemory
+from hopfield_amem.kernels import Gates, pieces
+from hopfield_amem.layers import HopfieldFFN
 
 ENERGIES = {
     "softmax": h.presets.log_sum_exp(2.0),
@@ -67,16 +63,6 @@ ENERGIES = {
     "entmax on a sphere": ReadEnergy(Cosine(), Tsallis(1.5), Simplex(), beta=4.0),
     "squares by threshold": ReadEnergy(Dot(), RectifiedPower(3), Simplex(), beta=0.4),
 }
-SIZES = {2: (30, 70), 3: (17, 0, 83)}  # uneven, and one rank that holds nothing
-
-
-def close(mine, truth, tolerance=1e-10):
-    torch.testing.assert_close(mine, truth, rtol=tolerance, atol=tolerance)
-
-
-def slots(rank, world):
-    first = sum(SIZES[world][:rank])
-    return slice(first, first + SIZES[world][rank])
 
 
 def drawn(*shapes, dtype=torch.float64):
@@ -174,7 +160,7 @@ def one_rank_cannot_leave_the_others_waiting(rank, world, folder):
     energy, first = ENERGIES["softmax"], rank == 0
     with pytest.raises(ValueError, match="must share their last dimension" if first else "Another rank gave inputs that do not fit"):
         retrieve(energy, query, keys[:, :3] if first else keys)
-    with pytest.raises(ValueError, match="Ranks must read alike"):
+    with pytest.raises(ValueError, match="Ranks must call alike"):
         retrieve(energy, query, keys, steps=1 + rank)
     with pytest.raises(ValueError, match="keys holds NaN or Inf" if first else "another rank hold NaN or Inf"):
         retrieve(energy, query, keys + math.nan if first else keys)
@@ -188,8 +174,66 @@ def one_rank_cannot_leave_the_others_waiting(rank, world, folder):
         retrieve(manhattan, query, keys)
     mine = keys.chunk(world)[rank]
     close(retrieve(manhattan, query, mine, mine), h.retrieve(manhattan, query, keys, keys), 1e-5)
-    with pytest.raises(ValueError, match="cannot be followed over ranks"):
-        ShardedMemory(5, ReadEnergy(Dot(), RectifiedPower(3), Sum()))
+
+
+def contents_that_cannot_be_seen_in_a_result_are_checked(rank, world, folder):
+    first, patterns = rank == 0, torch.randn(6, 5)
+    bias = torch.full((6,), math.nan if first else 0.0)
+    for name in ("sparsemax", "epanechnikov", "entmax"):
+        with pytest.raises(ValueError, match="bias holds NaN or Inf" if first else "Another rank"):
+            retrieve(ENERGIES[name], patterns, patterns, bias=bias)
+
+
+def what_all_ranks_are_given_is_compared(rank, world, folder):
+    query, keys, energy = torch.randn(4, 5), torch.randn(6, 5), ENERGIES["softmax"]
+    alike = query if rank else query.mT.contiguous().mT  # of other strides
+    retrieve(energy, alike, keys)
+    retrieve(energy.at(torch.tensor(2.0)), query, keys)
+    for name in ("softmax", "entmax"):
+        with pytest.raises(ValueError, match="Ranks must call alike"):
+            retrieve(ENERGIES[name], query + 1e-6 * rank, keys)
+        with pytest.raises(ValueError, match="Ranks must call alike"):
+            retrieve(ENERGIES[name].at(torch.tensor(1.0 + rank)), query, keys)
+    with pytest.raises(ValueError, match="query holds NaN or Inf"):
+        retrieve(energy, query * math.nan, keys)
+
+
+def gradients_are_followed_on_all_ranks_or_none(rank, world, folder):
+    query, keys, energy = torch.randn(4, 5), torch.randn(6, 5), ENERGIES["softmax"]
+    with torch.set_grad_enabled(rank == 1), pytest.raises(ValueError, match="Ranks must call alike"):
+        retrieve(energy, query, keys)
+    with pytest.raises(ValueError, match="Ranks must call alike"):
+        retrieve(energy, query.clone().requires_grad_(rank == 1), keys)
+    with pytest.raises(ValueError, match="Ranks must call alike"):
+        retrieve(energy.at(torch.tensor(1.0, requires_grad=rank == 1)), query, keys)
+
+
+def slots_of_one_rank_may_be_frozen(rank, world, folder):
+    part = slots(rank, world)
+    for name in ("softmax", "entmax", "squares"):
+        for trained in ("keys", "values", "all"):
+            query, keys, values = drawn((7, 5), (100, 5), (100, 3))
+            whole = [query.detach(), keys, values]
+            h.retrieve(ENERGIES[name], *whole, steps=2).square().sum().backward()
+            own = [query.detach(), keys.detach()[part].clone(), values.detach()[part].clone()]
+            if rank == world - 1:
+                own[1].requires_grad_(trained != "values")
+                own[2].requires_grad_(trained != "keys")
+            retrieve(ENERGIES[name], *own, steps=2).square().sum().backward()
+            for mine, truth in zip(own[1:], whole[1:], strict=True):
+                if mine.requires_grad:
+                    close(mine.grad, truth.grad[part], 1e-7)
+
+
+def a_rank_without_queries_needs_no_gradient(rank, world, folder):
+    keys, query = torch.randn(6, 5, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64)
+    mine = query.clone().requires_grad_() if rank else query[:0]
+    asked = Gathered(mine)
+    asked.own(retrieve(ENERGIES["softmax"], asked.queries, keys)).square().sum().backward()
+    if rank:
+        truth = query.clone().requires_grad_()
+        h.retrieve(ENERGIES["softmax"], truth, keys.repeat(world, 1)).square().sum().backward()
+        close(mine.grad, truth.grad)
 
 
 def learned_functions_are_refused_on_all_ranks(rank, world, folder):
@@ -203,27 +247,6 @@ def learned_functions_are_refused_on_all_ranks(rank, world, folder):
     ):
         with pytest.raises(ValueError, match="get no gradient"):
             retrieve(energy, query, keys, keys)
-
-
-def what_memories_are_asked_is_checked_everywhere(rank, world, folder):
-    energy, patterns, first = h.presets.distance(1.0), torch.randn(6, 5), rank == 0
-    memory = ShardedMemory(5, energy)
-    memory.store(patterns[rank::world])
-    nan = patterns * math.nan if first else patterns
-    for asked in (memory.recall, memory.nearest):
-        with pytest.raises(ValueError, match="query holds NaN or Inf" if first else "Another rank"):
-            asked(nan)
-    for count in (-1, 0, 2.0):
-        with pytest.raises(ValueError, match="count is how many patterns" if first else "Another rank"):
-            memory.nearest(patterns, count if first else 1)
-    for ids in ([0.5], torch.tensor([True]), ["a"]):
-        with pytest.raises(ValueError, match="Another rank" if not first else r"Ids are whole numbers|str"):
-            memory.forget(ids if first else [0])
-    bias = torch.full((3,), math.nan if first else 0.0)
-    for name in ("sparsemax", "epanechnikov", "entmax"):
-        with pytest.raises(ValueError, match="bias holds NaN or Inf" if first else "Another rank"):
-            retrieve(ENERGIES[name], patterns, memory.patterns, bias=bias)
-    assert memory.total() == 6
 
 
 def a_process_outside_a_group_cannot_read_alone(rank, world, folder):
@@ -261,139 +284,6 @@ def meshes(rank, world, folder):
         Gathered(mine[0])
 
 
-def stored_recalled_forgotten_saved(rank, world, folder):
-    energy, part = h.presets.distance(2.0), slots(rank, world)
-    patterns, values, query = 9 * torch.randn(100, 6), torch.randn(100, 2), 9 * torch.randn(3, 5, 6)
-    whole, memory = PatternMemory(6, energy), ShardedMemory(6, energy)
-    with pytest.raises(ValueError, match="empty on all ranks"):
-        memory.recall(query)
-    whole.store(patterns, values)
-    ids = memory.store(patterns[part], values[part])
-    assert ids.tolist() == list(range(100))[part] and memory.total() == 100 and len(memory) == SIZES[world][rank]
-
-    def same():
-        found, truth = memory.recall(query), whole.recall(query)
-        close(found.state, truth.state, 1e-4)
-        close(found.values, truth.values, 1e-4)
-        assert torch.equal(found.ids, truth.ids) and bool(found.converged.all()) and bool((found.margin >= 0).all())
-
-    same()
-    memory.forget([3, 50, 99])
-    whole.forget([3, 50, 99])
-    same()
-    with pytest.raises(ValueError, match="No rank holds a pattern under"):
-        memory.forget([3])
-    memory.deal(patterns[:9] + 50, values[:9])
-    whole.store(patterns[:9] + 50, values[:9])
-    assert memory.total() == 106
-    same()
-    memory.save(f"{folder}/memory")
-    fewer = dist.new_group(list(range(world - 1)))
-    if rank < world - 1:
-        again = ShardedMemory(6, energy, Ranks(fewer))
-        again.load(f"{folder}/memory")
-        again.store(patterns[:1] if rank else patterns[:0], values[:1] if rank else values[:0])
-        assert again.total() == 106 + (world > 2)
-        similarity, found = again.nearest(patterns[[0, 4]] + 50, 2)
-        assert similarity.shape == (2, 2) and found[:, 0].tolist() == [100, 104]
-    dist.barrier()
-    other = ShardedMemory(7, energy)
-    with pytest.raises(ValueError, match="stores patterns"):
-        other.load(f"{folder}/memory")
-    with pytest.raises(ValueError, match="no checkpoint"):
-        memory.load(f"{folder}/elsewhere")
-    model = torch.nn.ModuleDict({"memory": memory})
-    dcp.save(model.state_dict(), checkpoint_id=f"{folder}/model")
-    state = model.state_dict()
-    held = memory.patterns.clone()
-    state["memory._extra_state"][f"rank {rank}"]["patterns"].zero_()
-    dcp.load(state, checkpoint_id=f"{folder}/model")
-    model.load_state_dict(state)
-    close(memory.patterns, held, 0.0)
-
-
-def checkpoints_are_replaced_whole(rank, world, folder):
-    energy, patterns, path = h.presets.distance(1.0), torch.randn(60, 5), Path(folder, "kept", "memory")
-    memory, again = ShardedMemory(5, energy), ShardedMemory(5, energy)
-    for size in (20, 60):  # the second takes the place of the first
-        memory.deal(patterns[memory.total() : size], patterns[memory.total() : size, :2])
-        memory.save(path)
-        again.load(path)
-        assert again.total() == size and torch.equal(again.patterns, memory.patterns) and torch.equal(again.ids, memory.ids)
-    made = []
-
-    class Made(TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            found = function(*args, **(kwargs or {}))
-            if function is torch.empty and found.dtype != torch.uint8:  # bytes are messages of torch itself
-                made.append(found.numel())
-            return found
-
-    with Made():
-        again.load(path)
-    assert sum(made) == len(again) * (5 + 2 + 1)  # room for the rows of this rank only
-    write = filesystem.FileSystemWriter.write_data
-    if rank == world - 1:
-        filesystem.FileSystemWriter.write_data = lambda *_: (_ for _ in ()).throw(OSError("the disk is full"))
-    if rank == 0:
-        path.rename(path.with_name(".memory.before"))  # as if a save had ended between its two names
-    dist.barrier()
-    with pytest.raises(ValueError, match=r"A save was interrupted; the checkpoint before it is .*\.memory\.before"):
-        again.load(path)
-    dist.barrier()
-    try:
-        memory.forget([0])
-        with pytest.raises(OSError, match=r"was not written: rank 1 met OSError \(the disk is full\)"):
-            memory.save(path)
-    finally:
-        filesystem.FileSystemWriter.write_data = write
-    again.load(path)
-    assert again.total() == 60
-    memory.save(path)
-    again.load(path)
-    assert again.total() == 59 and [file.name for file in path.parent.iterdir()] == ["memory"]
-    with pytest.raises(ValueError, match="holds something else"):
-        memory.save(folder)
-
-
-def damaged_checkpoints_are_one_sentence(rank, world, folder):
-    energy, path = h.presets.distance(1.0), Path(folder, "damaged")
-    memory = ShardedMemory(5, energy)
-    memory.store(torch.randn(30, 5))
-    memory.save(path)
-
-    def fails(kind, message):
-        dist.barrier()
-        with pytest.raises(kind, match=message) as caught:
-            memory.load(path)
-        assert "\n" not in str(caught.value) and memory.total() == 30 * world
-        dist.barrier()
-
-    last = path / "__1_0.distcp"
-    held, about = last.read_bytes(), (path / ".metadata").read_bytes()
-    dist.barrier()
-    for name, content, kind, message in (
-        (last, held[: len(held) // 2], ValueError, r"was not read: rank \d met"),
-        (last, None, OSError, r"was not read: rank \d met FileNotFoundError"),
-        (path / ".metadata", about[:40], ValueError, "is damaged: its .metadata cannot be read"),
-    ):
-        if rank == 0:
-            name.unlink() if content is None else name.write_bytes(content)
-        fails(kind, message)
-    ids, rows = torch.arange(3), torch.zeros(3, 5)
-    for number, (state, message) in enumerate((
-        ({"0.patterns": rows, "next": ids[0]}, "part 0"),
-        ({"0.ids": ids, "next": ids[0]}, "part 0"),
-        ({"0.patterns": rows, "0.ids": ids[:2].clone(), "next": ids[0]}, "part 0"),
-        ({"0.patterns": rows, "0.ids": ids, "1.patterns": rows, "1.ids": ids, "1.values": rows, "next": ids[0]}, "in equal numbers"),
-        ({"0.patterns": rows, "0.ids": ids}, "lacks 'next'"),
-        ({"patterns": rows}, "not of a ShardedMemory"),
-    )):  # fmt: skip
-        path = Path(folder, f"damaged {number}")
-        dcp.save(state, checkpoint_id=path)
-        fails(ValueError, message)
-
-
 def slots_of_a_block_are_split(rank, world, folder):
     """Tensor parallelism over the slots of a feed-forward memory, and slots trained through ``retrieve``."""
     mesh, x = init_device_mesh("cpu", (world,)), torch.randn(6, 8, dtype=torch.float64)
@@ -426,13 +316,15 @@ CHECKS = {
         no_slots_at_all,
         one_rank_cannot_leave_the_others_waiting,
         learned_functions_are_refused_on_all_ranks,
-        what_memories_are_asked_is_checked_everywhere,
+        contents_that_cannot_be_seen_in_a_result_are_checked,
+        what_all_ranks_are_given_is_compared,
+        gradients_are_followed_on_all_ranks_or_none,
+        slots_of_one_rank_may_be_frozen,
+        a_rank_without_queries_needs_no_gradient,
         a_process_outside_a_group_cannot_read_alone,
-        checkpoints_are_replaced_whole,
-        damaged_checkpoints_are_one_sentence,
         slots_of_a_block_are_split,
     ],
-    3: [reads_and_gradients, own_queries, meshes, stored_recalled_forgotten_saved],
+    3: [reads_and_gradients, own_queries, meshes, slots_of_one_rank_may_be_frozen],
 }
 
 
@@ -474,18 +366,11 @@ def test_over_processes(tmp_path, world):
     over_ranks(world, CHECKS[world], tmp_path, seconds=20)
 
 
-def test_the_example_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
-    example = str(Path(__file__).parents[1] / "examples" / "sharded_memory.py")
-    environment = os.environ | {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(h.__file__).parents[1])}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", example, "--patterns", "600"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "600 patterns" in done.stdout and "100% found" in done.stdout and "recalled alike: True" in done.stdout
-    assert not list(tmp_path.glob("tmp*"))
-    monkeypatch.setattr(sys, "argv", [example, "--patterns", "1"])
-    with pytest.raises(SystemExit):
-        runpy.run_path(example, run_name="__main__")
-    assert "every one of the 2 ranks stores patterns" in capsys.readouterr().err
+@pytest.mark.skipif(not (torch.cuda.is_available() and dist.is_nccl_available()), reason="NCCL needs a GPU for every rank, and there is none")
+def test_over_nccl(tmp_path):
+    """On as many GPUs as there are, up to two; on one, a group of one rank."""
+    checks = [energies_of_states, reads_and_gradients, rounding_and_large_scores]
+    over_ranks(min(2, torch.cuda.device_count()), checks, tmp_path, seconds=60, backend="nccl")
 
 
 @pytest.fixture
@@ -496,15 +381,133 @@ def alone():
     dist.destroy_process_group()
 
 
+SAID = {  # by gloo, NCCL and stores
+    "Read error [127.0.0.1]:13543: Connection reset by peer. This is typically caused by a remote worker hanging": RankLost,
+    "pair.cc:553] Connection closed by peer [127.0.0.1]:8068": RankLost,
+    "Timed out waiting 3000ms for recv operation to complete": RankLost,
+    "Application timeout caused pair closure": RankLost,
+    "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely.": RankLost,
+    "wait timeout after 3000ms, keys: /default_pg/0//cpu//0": RankLost,
+    "[enforce fail at pair.cc:456] op.preamble.length <= op.nbytes. 900 vs 4. Received data size doesn't match expected size": RuntimeError,
+    "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000000 bytes": RuntimeError,
+    "Failed to recv, got 0 bytes. Connection was likely closed. Did the remote server shutdown or crash?": RankLost,
+    "CUDA error: the launch timed out and was terminated": RuntimeError,
+    "Expected all tensors to be on the same device": RuntimeError,
+}
+
+
+def test_only_a_peer_that_is_gone_is_a_lost_rank(alone):
+    def said(error):
+        raise error
+
+    ranks = Ranks()
+    for message, kind in SAID.items():
+        with pytest.raises(RuntimeError) as caught:
+            ranks.waited(lambda message=message: said(RuntimeError(message)))
+        assert caught.type is kind, message
+    with pytest.raises(torch.OutOfMemoryError):
+        ranks.waited(lambda: said(torch.OutOfMemoryError("CUDA out of memory, after a request timed out")))
+    with pytest.raises(RuntimeError, match="invalid output tensor list") as caught:
+        ranks.waited(lambda: dist.all_gather([torch.empty(3)] * 2, torch.ones(3)))
+    assert caught.type is RuntimeError
+
+
+@pytest.mark.parametrize("name", ENERGIES)
+def test_slots_of_another_dtype_are_converted_piece_by_piece(alone, monkeypatch, name):
+    """Slots in float32, states in float64: no copy is larger than a piece, and nothing is lost, forward or backward."""
+    monkeypatch.setattr(pieces, "PIECE", 8 * (5 + 3) * 17)
+    drawn_rows = [torch.randn(shape) for shape in ((9, 5), (100, 5), (100, 3))]
+    presence, bias = torch.rand(9, 100, dtype=torch.float64), torch.randn(100, dtype=torch.float64)
+    for steps, valued in ((1, True), (2, True), (2, False)):
+        query, keys, values = (rows.double().requires_grad_() for rows in drawn_rows)
+        mine = [query.detach().clone().requires_grad_(), *(rows.clone().requires_grad_() for rows in drawn_rows[1:])]
+        truth = h.retrieve(ENERGIES[name], query, keys, values if valued else None, presence=presence, bias=bias, steps=steps)
+        with Converted() as converted:
+            read, state = Sharded(ENERGIES[name], mine[1], Gates(presence, bias), Ranks()), mine[0]
+            for _ in range(steps - valued):
+                state = read.settle(state)
+            found = read.read(state, mine[2]) if valued else state
+            weight = torch.linspace(-1, 1, found.numel(), dtype=found.dtype).view(found.shape)
+            (found * weight).sum().backward()
+        assert max(converted.rows) <= 17 * 8 // 5 and sum(converted.rows) >= 2 * 100  # forward, and again for the gradient
+        (truth * weight).sum().backward()
+        close(found, truth, 1e-9)
+        for own, whole in zip(mine, (query, keys, values), strict=True):
+            if own.grad is not None:
+                close(own.grad.double(), whole.grad, 1e-5)
+
+
+@pytest.mark.parametrize("changed", ["keys", "values", "query", "beta", "bias"])
+@pytest.mark.parametrize("name", ["softmax", "entmax"])
+def test_what_converted_pieces_read_must_not_be_written_to_before_backward(alone, name, changed):
+    given = dict(zip(("query", "keys", "values", "bias"), drawn((4, 5), (30, 5), (30, 3), (30,), dtype=torch.float32), strict=True))
+    given |= {"query": given["query"].detach().double().requires_grad_(), "beta": torch.tensor(0.5, requires_grad=True)}
+    read = Sharded(ENERGIES[name].at(given["beta"]), given["keys"], Gates(bias=given["bias"]), Ranks())
+    found = read.read(given["query"], given["values"])
+    with torch.no_grad():
+        given[changed].mul_(-0.5)
+    with pytest.raises(RuntimeError, match=f"{changed} was changed in place|modified by an inplace operation"):
+        found.square().sum().backward()
+
+
+def test_equal_tensors_have_equal_checksums():
+    numbers = torch.tensor([1 + 2j, -3j])
+    for tensor, same in (
+        (torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0])),
+        (numbers.conj().imag, torch.tensor([-2.0, 3.0])),  # a view that negates
+        (numbers.conj(), torch.tensor([1 - 2j, 3j])),
+        (torch.ones(2, 3).bfloat16().mT, torch.ones(3, 2).bfloat16()),
+        (torch.tensor([math.nan, math.inf]), torch.tensor([math.nan, math.inf])),
+    ):
+        assert checksum(tensor) == checksum(same) != checksum(same + 1j * same if same.is_complex() else torch.full_like(same, 7.0))
+
+
+def test_messages_travel_where_the_group_has_a_backend(alone, monkeypatch):
+    here, there = torch.ones(1), torch.ones(1, device="meta")
+    assert Ranks().device(there).type == "cpu"
+    for config, near, device in (
+        ("cuda:nccl", here, "cuda"),
+        ("cuda:nccl", "no tensor", "cuda"),
+        ("cpu:gloo,cuda:nccl", there, "cpu"),
+        ("cuda:nccl,cpu:gloo", there, "cpu"),
+        ("meta:any", there, "meta"),
+    ):
+        monkeypatch.setattr(dist, "get_backend_config", lambda group, config=config: config)
+        assert Ranks().device(near).type == device
+
+
+class Converted(TorchFunctionMode):
+    """Counts the slots that were copied from float32 to float64 at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        if function is torch.Tensor.to and args[0].dtype == torch.float32 and found.dtype == torch.float64:
+            self.rows.append(args[0].shape[-2])
+        return found
+
+
+def test_half_precision_slots_are_read_where_they_lie(alone):
+    query, keys = torch.randn(4, 8).bfloat16(), torch.randn(300, 8).bfloat16()
+    for energy in (ENERGIES["softmax"], ENERGIES["entmax"]):
+        for context in (torch.no_grad(), torch.enable_grad()):
+            with context, pytest.MonkeyPatch.context() as patch:
+                patch.setattr(pieces, "PIECE", 4 * 8 * 50)
+                torch.testing.assert_close(retrieve(energy, query, keys, steps=2), h.retrieve(energy, query, keys, steps=2))
+
+
 @pytest.mark.parametrize(("scaling", "energy"), [("Sum", "squares"), ("Log", "softmax"), ("Simplex", "entmax")])
 def test_reads_exchange_what_the_cost_model_counts(alone, monkeypatch, scaling, energy):
     sent = []
     reduced = Ranks._reduced
     monkeypatch.setattr(Ranks, "_reduced", lambda ranks, tensor, operation: sent.append(tensor.nbytes) or reduced(ranks, tensor, operation))
-    for queries, slots in ((16, 50), (16, 5000), (63, 500)):
+    for queries, count in ((16, 50), (16, 5000), (63, 500)):
         sent.clear()
-        retrieve(ENERGIES[energy], torch.randn(queries, 32), torch.randn(slots, 32), torch.randn(slots, 8))
-        cost = read_cost(Read(slots, queries, 32, 8, 4, scaling=scaling), H100, 1)
+        retrieve(ENERGIES[energy], torch.randn(queries, 32), torch.randn(count, 32), torch.randn(count, 8))
+        cost = read_cost(Read(count, queries, 32, 8, 4, scaling=scaling), H100, 1)
         *_, last = sent
         assert last == 4 * queries * (8 if scaling == "Simplex" else 9)  # nothing grows with the slots
         if scaling == "Simplex":
@@ -512,7 +515,7 @@ def test_reads_exchange_what_the_cost_model_counts(alone, monkeypatch, scaling, 
             searches = len(sent) - 5  # beside the agreement, the largest scores, two for the gradient of τ, and what is read
             with monkeypatch.context() as patch:
                 patch.setattr("hopfield_amem.distributed.cost.SEARCH", searches)
-                cost = read_cost(Read(slots, queries, 32, 8, 4, scaling=scaling), H100, 1)
+                cost = read_cost(Read(count, queries, 32, 8, 4, scaling=scaling), H100, 1)
             assert (cost.messages + 2, cost.payload + 12 * queries) == (len(sent), sum(sent[1:]))
         else:
             assert len(sent) == cost.messages and sum(sent[1:]) == cost.payload

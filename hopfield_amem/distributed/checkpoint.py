@@ -1,6 +1,6 @@
 """What the ranks of a memory hold, as one distributed checkpoint: written in parts, read by any number of ranks.
 
-torch describes such a checkpoint by a pickle, which may run code when it is read: load only what you trust.
+torch describes such a checkpoint by a pickle, which is read here by an unpickler that knows nothing but descriptions of tensors (``metadata``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
+from .agreement import agreed
+from .metadata import Reader
 from .ranks import Ranks
-from .retrieve import agreed
 
 ROWS = ("patterns", "values", "ids")
 NEXT = "next"  # the id that is given next
@@ -67,7 +67,7 @@ def load(folder: str | Path, ranks: Ranks, like: Tensor) -> tuple[tuple[Tensor, 
     mine = sorted(parts)[ranks.rank :: ranks.size]
     wanted = {f"{part}.{name}": torch.empty(room.size, dtype=room.dtype, device=like.device) for part in mine for name, room in parts[part].items()}
     wanted[NEXT] = torch.tensor(0)
-    _exchanged(ranks, lambda: state_dict_loader.load(wanted, checkpoint_id=folder, process_group=ranks.group), f"{folder} was not read")
+    _exchanged(ranks, lambda: state_dict_loader.load(wanted, storage_reader=Reader(folder), process_group=ranks.group), f"{folder} was not read")
     held = {name: [wanted[f"{part}.{name}"] for part in mine if name in parts[part]] for name in ROWS}
     patterns = torch.cat([like.new_zeros(0, like.shape[1]), *held["patterns"]])
     ids = torch.cat([torch.zeros(0, dtype=torch.long, device=like.device), *held["ids"]])
@@ -121,10 +121,7 @@ def _metadata(folder: Path) -> Metadata:
         before = _beside(folder, "before")
         where = f" A save was interrupted; the checkpoint before it is {before}." if before.exists() else " Give the folder that ShardedMemory.save wrote."
         raise ValueError(f"There is no checkpoint in {folder}.{where}")
-    try:
-        return FileSystemReader(folder).read_metadata()
-    except Exception as error:  # whatever a damaged pickle raises
-        raise ValueError(f"The checkpoint in {folder} is damaged: its .metadata cannot be read ({type(error).__name__}).") from None
+    return Reader(folder).read_metadata()
 
 
 def _parts(metadata: Metadata, folder: str | Path, like: Tensor) -> dict[int, dict[str, Room]]:

@@ -4,7 +4,7 @@ A read of q queries among N slots of width d with values of width v, on W ranks 
 
     operations   2 q n (d + v)              two products; backward five, 2.5 times as many
     bytes        n (d + v) b ⌈q/block⌉      every slot once for each block of queries
-    messages     Sum 1, Log 2, Simplex 2 and one per step of its search (two more where gradients are on); one to agree on the inputs
+    messages     Sum 1, Log 2, Simplex 2 and one per step of its search (two more where gradients are on); one of 40 bytes to agree on the inputs
     payload      Sum 4 q (v + 1), Log 4 q (v + 2), Simplex 4 q (v + 2) and 8 q per step (12 q more with gradients): no scores, no slots
 
 An all-reduce of p bytes takes 2 ⌈log₂ W⌉ latencies and 2 (W − 1)/W · p / network (the better of trees and rings, as libraries choose).
@@ -75,7 +75,7 @@ class Cost:
     """What one rank does for a read, and how long it takes.
 
     Attributes:
-        held: bytes of slots on the rank; more than it has room for makes ``fits`` False.
+        held: bytes of slots on the rank, without the room that a growing memory keeps for more; more than it has room for makes ``fits`` False.
         operations, bytes: of its sweeps.
         messages, payload: all-reduces, and bytes of them all.
         sweeping, exchanging: seconds.

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..energies import checks
+from .agreement import agreed, differentiated, followed
 from .ranks import Ranks
-from .retrieve import agreed, plain
+from .retrieve import plain
 
 
 class Gathered:
@@ -30,7 +31,14 @@ class Gathered:
 
     def __init__(self, query: Tensor, ranks: Ranks | None = None):
         ranks = Ranks() if ranks is None else ranks
-        agreed(ranks, query, lambda: (plain({"query": query}), checks.floating("query", query), query.shape[:-2], query.shape[-1], query.dtype))
+
+        def check() -> dict[str, object]:
+            plain({"query": query})
+            checks.floating("query", query)
+            return {"leading dimensions and width of query": (query.shape[:-2], query.shape[-1]), "dtype of query": query.dtype}
+
+        if not agreed(ranks, query, check, differentiated(query)):
+            query = followed(query)
         counts = ranks.counts(query.shape[-2], query.device)
         self.ranks, self._mine = ranks, slice(sum(counts[: ranks.rank]), sum(counts[: ranks.rank + 1]))
         self.queries: Tensor = _Gather.apply(query, ranks, self._mine)  # type: ignore[assignment]

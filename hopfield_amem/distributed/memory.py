@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,11 @@ from ..energies.truth import full_precision
 from ..kernels import Gates, computation, nearest
 from ..layers.pattern_store import PatternStore
 from . import checkpoint
+from .agreement import agreed, replicated
 from .engine import Sharded
+from .found import Found
 from .ranks import Ranks
-from .retrieve import agreed, retrieve, supported
-
-
-@dataclass(frozen=True)
-class Found:
-    """What all ranks together recalled, equal on every rank.
-
-    Attributes:
-        state: where the queries came to rest, (..., q, d).
-        steps: that a query took, (..., q).
-        converged: whether it rests, (..., q).
-        ids: of the stored pattern nearest to the state, on whichever rank, (..., q).
-        margin: its similarity minus that of the second nearest, (..., q): Ramsauer et al.'s Δ.
-        values: ``Σ p v`` at the state, (..., q, v); None for a memory without values.
-    """
-
-    state: Tensor
-    steps: Tensor
-    converged: Tensor
-    ids: Tensor
-    margin: Tensor
-    values: Tensor | None = None
+from .retrieve import retrieve, supported
 
 
 class ShardedMemory(PatternStore):
@@ -77,9 +57,9 @@ class ShardedMemory(PatternStore):
             ValueError, TypeError: tensors that do not fit the memory or each other, or that hold NaN or Inf; on every rank where one rank's do not.
         """
 
-        def check() -> tuple:
+        def check() -> dict[str, object]:
             self._check(self.spec, patterns, values)
-            return None if values is None else values.shape[1], patterns.dtype
+            return {"width of values": None if values is None else values.shape[1], "dtype of patterns": patterns.dtype}
 
         agreed(self.ranks, self._ids, check)
         counts = self.ranks.counts(len(patterns), self._ids.device)
@@ -89,8 +69,19 @@ class ShardedMemory(PatternStore):
         self._next = first + sum(counts)
         return ids
 
+    @torch.no_grad()
     def deal(self, patterns: Tensor, values: Tensor | None = None) -> Tensor:
-        """Of patterns (n, d) that every rank was given alike, keep this rank's share on it, n / ranks of them. -> the ids of that share"""
+        """Of patterns (n, d) that every rank was given alike, keep this rank's share on it, n / ranks of them. -> the ids of that share
+
+        Raises:
+            ValueError, TypeError: as for ``store``; patterns or values that differ from rank to rank.
+        """
+
+        def check() -> dict[str, object]:
+            self._check(self.spec, patterns, values)
+            return {"patterns": replicated(patterns), "values": None if values is None else replicated(values)}
+
+        agreed(self.ranks, self._ids, check)
         share = slice(*(len(patterns) * k // self.ranks.size for k in (self.ranks.rank, self.ranks.rank + 1)))
         return self.store(patterns[share], None if values is None else values[share])
 
@@ -107,19 +98,19 @@ class ShardedMemory(PatternStore):
             RankLost: a rank died, or did not come.
         """
 
-        def check() -> tuple:
+        def check() -> dict[str, object]:
             self._asked(query)
             if not (isinstance(steps, int) and steps >= 1 and tolerance >= 0):
                 raise ValueError(f"A descent takes at least one step and a tolerance of at least 0, got {steps!r} and {tolerance!r}.")
-            return tuple(query.shape), steps, tolerance
+            return {"energy": str(self.spec), "query": replicated(query), "steps": steps, "tolerance": tolerance}
 
-        agreed(self.ranks, query, check)
+        agreed(self.ranks, self._ids, check)
         width = int(self.ranks.largest(torch.tensor(-1 if self.values is None or not self._count else self.values.shape[1], device=self._ids.device)))
         if not self.total():
             raise ValueError("This memory is empty on all ranks, so there is nothing to recall. Store patterns first: memory.store(patterns).")
-        dtype, (start, keys) = computation(query, self.patterns)
+        dtype, (start, _) = computation(query, self.patterns[:0])
         with full_precision(query):
-            path = descend(start, Sharded(self.spec, keys, Gates(), self.ranks).settle, steps, tolerance, False)
+            path = descend(start, Sharded(self.spec, self.patterns.to(dtype), Gates(), self.ranks).settle, steps, tolerance, False)
         state = path.state.to(dtype)
         similarity, ids = self.nearest(state, 2)
         margin = similarity[..., 0] - similarity[..., 1] if ids.shape[-1] > 1 else torch.full_like(similarity[..., 0], math.inf)
@@ -137,13 +128,13 @@ class ShardedMemory(PatternStore):
             ValueError, TypeError: queries that do not fit or hold NaN or Inf, a count below 1.
         """
 
-        def check() -> tuple:
+        def check() -> dict[str, object]:
             self._asked(query)
             if type(count) is not int or count < 1:
                 raise ValueError(f"count is how many patterns to find, an integer of at least 1, got {count!r}.")
-            return tuple(query.shape), count
+            return {"energy": str(self.spec), "query": replicated(query), "count": count}
 
-        agreed(self.ranks, query, check)
+        agreed(self.ranks, self._ids, check)
         best, index = nearest(self.spec, query, self.patterns, count=count)
         columns = zip(*(self.ranks.rows(part.mT) for part in (best, self.ids[index])), strict=True)
         scores, ids = (torch.cat(parts, -2).mT for parts in zip(*columns, strict=True))
@@ -157,7 +148,7 @@ class ShardedMemory(PatternStore):
         Raises:
             ValueError: ids that are no whole numbers, or that no rank holds; then nothing is removed.
         """
-        agreed(self.ranks, self._ids, lambda: self._named(ids).tolist())
+        agreed(self.ranks, self._ids, lambda: {"ids": self._named(ids).tolist()})
         gone = self._named(ids)
         held = self.ranks.largest(torch.isin(gone, self.ids).long()) > 0
         if not bool(held.all()):
@@ -179,14 +170,16 @@ class ShardedMemory(PatternStore):
         checkpoint.save(folder, self.ranks, rows, self._next)
 
     def load(self, folder: str | Path) -> None:
-        """Hold what was saved instead, by however many ranks; every rank takes its share of the parts. Load only what you trust: a pickle describes it.
+        """Hold what was saved instead, by however many ranks; every rank takes its share of the parts.
+
+        torch describes a checkpoint by a pickle; nothing that it may hold is executed.
 
         Raises:
             ValueError, OSError: no checkpoint of such a memory there, one of another width, a damaged one, or one that a rank could not read.
         """
         rows, self._next = checkpoint.load(folder, self.ranks, self._keys)
         patterns, values, ids = rows
-        self._fill(patterns, values, ids, len(patterns))
+        self._fill(patterns, values, ids)
 
     def get_extra_state(self) -> dict[str, Any]:
         """What this rank holds, for ``state_dict``, under the rank's own name, so that a checkpoint of all ranks keeps every part."""

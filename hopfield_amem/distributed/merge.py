@@ -12,9 +12,9 @@ from .ranks import Ranks
 
 
 def merged(output: Tensor, level: Tensor, empty: float, ranks: Ranks) -> tuple[Tensor, Tensor]:
-    """What all slots give, from what those of every rank give under ``Log``: ``Σ p v`` (..., q, v) and Q (..., q), −∞ for a rank without slots.
+    """What all slots give, ``Σ p v`` (..., q, v) and Q (..., q), from what every piece of a rank gives under ``Log``: (pieces, ..., q, v) and (pieces, ..., q).
 
-    ``empty`` is F of an empty slot that joins once, or 0. The gradient of a rank's own read needs no exchange.
+    Q is −∞ for pieces without slots. ``empty`` is F of an empty slot that joins once, or 0. The gradient of a rank's own read needs no exchange.
     """
     return _Merged.apply(output, level, empty, ranks)  # type: ignore[return-value]
 
@@ -22,10 +22,11 @@ def merged(output: Tensor, level: Tensor, empty: float, ranks: Ranks) -> tuple[T
 class _Merged(torch.autograd.Function):
     @staticmethod
     def forward(ctx, output, level, empty, ranks):  # type: ignore[override]
-        top = ranks.largest(level.clamp_min(0.0) if empty else level)
+        top = level.amax(0)
+        top = ranks.largest(top.clamp_min(0.0) if empty else top)
         top = torch.where(top == -math.inf, 0.0, top)
         share = torch.exp(level - top).unsqueeze(-1)
-        packed = ranks.add(torch.cat([share * output, share], -1))
+        packed = ranks.add(torch.cat([share * output, share], -1).sum(0))
         mass = packed[..., -1] + (torch.exp(-top).mul(empty) if empty else 0.0)  # with an empty slot top is no less than 0
         found = packed[..., :-1] / torch.where(mass == 0, 1.0, mass).unsqueeze(-1)
         value = torch.where(mass == 0, -math.inf, top + mass.log())

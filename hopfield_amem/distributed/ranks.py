@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+# What gloo, NCCL and the stores of torch.distributed say when a process is gone or late; they raise RuntimeErrors for other reasons, too,
+# and a kernel of one's own that runs too long is "CUDA error: the launch timed out and was terminated".
+LOST = re.compile(
+    r"closed by (remote )?peer|reset by peer|connection (closed|reset|refused|timed out|was likely closed)|broken pipe|socket (closed|timeout)|"
+    r"(?<!launch )timed out|(wait|operation) timeout|timeout caused pair closure|ncclRemoteError|communicator was aborted",
+    re.IGNORECASE,
+)
 
 
 class RankLost(RuntimeError):
@@ -48,6 +57,14 @@ class Ranks:
         """The number of this process."""
         return dist.get_rank(self.group)
 
+    def device(self, near: object) -> torch.device:
+        """Where messages travel, by one backend on all ranks, whatever one of them gave: on the CPU where the group has a backend there, else (NCCL) beside
+        this tensor, or on the current accelerator where it lies elsewhere."""
+        kinds = [pair.partition(":")[0] for pair in dist.get_backend_config(self.group).split(",")]
+        if "cpu" in kinds:
+            return torch.device("cpu")
+        return near.device if isinstance(near, Tensor) and near.device.type in kinds else torch.device(kinds[0])
+
     def add(self, tensor: Tensor) -> Tensor:
         """The sum over all ranks, without gradient."""
         return self._reduced(tensor, dist.ReduceOp.SUM)
@@ -72,7 +89,7 @@ class Ranks:
         return self.add(mine).tolist()
 
     def waited(self, exchange: Callable[[], Any]) -> Any:
-        """An exchange that every rank must join.
+        """An exchange that every rank must join. What else goes wrong in it, as where memory runs out, is raised as it came.
 
         Raises:
             RankLost: one did not, within the group's timeout.
@@ -80,6 +97,8 @@ class Ranks:
         try:
             return exchange()
         except RuntimeError as error:  # of gloo and NCCL alike
+            if isinstance(error, torch.OutOfMemoryError) or not LOST.search(str(error)):
+                raise
             raise RankLost(
                 f"Rank {self.rank} of {self.size} waited for another rank that did not answer ({error}). It died, raised, or is behind by more than the "
                 "group's timeout; look for the first error among the ranks, and start again from the last checkpoint."

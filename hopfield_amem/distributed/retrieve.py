@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from zlib import crc32
 
-import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
@@ -15,6 +12,7 @@ from ..energies.truth import full_precision
 from ..kernels import computation, explain, gated
 from ..kernels.cut import Rule
 from ..kernels.spread import searched
+from .agreement import agreed, differentiated, followed, replicated
 from .engine import Sharded
 from .ranks import Ranks
 
@@ -38,7 +36,7 @@ def retrieve(
 
     Args:
         energy: with ``Sum``, ``Log``, or ``Simplex`` whose weights sum to one.
-        query: (..., q, d), equal on all ranks.
+        query: (..., q, d), equal on all ranks bit by bit, as a β that is a tensor.
         keys, values: slots of this rank, (..., n, d) and (..., n, v); n may be 0, and differ from rank to rank.
         presence: of these slots, broadcastable to (..., q, n).
         bias: of these slots, broadcastable to (..., n).
@@ -50,14 +48,19 @@ def retrieve(
 
     Raises:
         ValueError, TypeError: as in ``hopfield_amem.retrieve``, on the rank that gave what does not fit; on all others one that says so.
-            Other scalings; energies whose own functions hold learned parameters.
+            On all, where they do not call alike: other queries or β, gradients recorded on some only. Other scalings; energies whose own functions
+            hold learned parameters.
         RankLost: a rank died, or did not come.
     """
     ranks = Ranks() if ranks is None else ranks
     spec = energy.read if isinstance(energy, Memory) else energy
-    agreed(ranks, query, lambda: _checked(spec, query, keys, values, gates=(presence, bias), steps=steps))
+    own = differentiated(keys, values, presence, bias)
+    if not agreed(ranks, query, lambda: _checked(spec, query, keys, values, gates=(presence, bias), steps=steps), own):
+        query = followed(query)
     named = {"query": query, "keys": keys, "values": values, "bias": bias}
-    dtype, (query, keys, values) = computation(query, keys, values)
+    dtype, (query, *_) = computation(query, *(rows[..., :0, :] for rows in (keys, values) if rows is not None))  # slots are converted where they are read
+    rounded = keys.to(dtype)
+    values, keys = None if values is None else rounded if values is keys else values.to(dtype), rounded
     gates = gated(presence, bias, False, 0.0, query.device)
     with full_precision(query):
         read = Sharded(spec, keys, gates, ranks)
@@ -67,24 +70,6 @@ def retrieve(
         result = (state if values is None else read.read(state, values)).to(dtype)
     _contents(spec, named, result)
     return result
-
-
-def agreed(ranks: Ranks, like: Tensor, check: Callable[[], object]) -> None:
-    """Run a check that returns what ranks must have in common, and raise on all ranks where it fails on one, or where they differ."""
-    problem, common = None, ""
-    try:
-        common = repr(check())
-    except (ValueError, TypeError, OSError) as error:
-        problem = error
-    device = like.device if isinstance(like, Tensor) else "cpu"
-    mark = crc32(common.encode())
-    failed, highest, lowest = ranks.largest(torch.tensor([problem is not None, mark, -mark], device=device)).tolist()
-    if problem is not None:
-        raise problem
-    if failed:
-        raise ValueError(f"Another rank gave inputs that do not fit, and says which; rank {ranks.rank} has stopped with it.")
-    if highest != -lowest:
-        raise ValueError(f"Ranks must read alike, but they differ in the energy, the query, the width of values, the dtype or the steps; here: {common}.")
 
 
 def supported(energy: ReadEnergy) -> None:
@@ -98,7 +83,7 @@ def supported(energy: ReadEnergy) -> None:
     )
 
 
-def _checked(spec: ReadEnergy, query: Tensor, keys: Tensor, values: Tensor | None, *, gates: tuple[Tensor | None, Tensor | None], steps: int) -> tuple:
+def _checked(spec: ReadEnergy, query: Tensor, keys: Tensor, values: Tensor | None, *, gates: tuple[Tensor | None, Tensor | None], steps: int) -> dict:
     """What ranks must have in common."""
     if not isinstance(spec, ReadEnergy):
         raise TypeError(f"retrieve needs a ReadEnergy or a Memory, for example presets.log_sum_exp(beta), got {type(spec).__name__}.")
@@ -114,8 +99,10 @@ def _checked(spec: ReadEnergy, query: Tensor, keys: Tensor, values: Tensor | Non
             raise ValueError(f"A state settles at a weighted median of all slots under {spec.similarity}, no sum over ranks. Read values, in one step.")
     if spec.separation.reach < math.inf and keys.device.type == "cpu":  # NaN would be out of reach
         checks.contents(spec, {"keys": keys, "values": values, "bias": gates[1]}, keys)
-    beta = tuple(spec.beta.shape) if isinstance(spec.beta, Tensor) else spec.beta
-    return str(spec), beta, tuple(query.shape), query.dtype, keys.shape[:-2], None if values is None else (values.shape[:-2], values.shape[-1]), steps
+    beta = replicated(spec.beta) if isinstance(spec.beta, Tensor) else spec.beta
+    widths = None if values is None else (values.shape[:-2], values.shape[-1])
+    common = {"energy": str(spec), "beta": beta, "query": replicated(query), "steps": steps}
+    return common | {"leading dimensions of keys": keys.shape[:-2], "leading dimensions and width of values": widths}
 
 
 def plain(named: dict[str, Tensor | None]) -> None:

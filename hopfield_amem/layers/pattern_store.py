@@ -13,14 +13,15 @@ from ..energies import ReadEnergy, checks
 class PatternStore(nn.Module):
     """Patterns (n, d), their values (n, v) or none, and their ids (n,), oldest first; without parameters.
 
-    Rows stand in buffers with room to spare, which double when they are full: storing one pattern at a time copies every row O(1) times on average.
+    Rows stand in buffers with room to spare, which double when they are full: storing one pattern at a time copies every row O(1) times on average. So up to
+    twice the rows are held, and three times while buffers double; ``reserve`` makes room for as many as there will be, and no more.
     """
 
     def __init__(self, dim: int, **factory: Any):
         super().__init__()
         if dim < 1:
             raise ValueError(f"Patterns need a positive width, got dim={dim}.")
-        self.dim, self._count, self._next = dim, 0, 0
+        self.dim, self._count, self._next, self._reserved = dim, 0, 0, 0
         self.register_buffer("_keys", torch.empty(0, dim, **factory), persistent=False)
         self.register_buffer("_values", None, persistent=False)
         self.register_buffer("_ids", torch.empty(0, device=self._keys.device, dtype=torch.long), persistent=False)
@@ -42,6 +43,19 @@ class PatternStore(nn.Module):
     def ids(self) -> Tensor:
         """The number of every pattern, (n,), in the order of storing."""
         return self._ids[: self._count]
+
+    def reserve(self, count: int) -> None:
+        """Make room for this many patterns in all (on this rank, where they are spread over ranks), so that storing up to as many copies none of them.
+
+        The room stays when patterns are forgotten or loaded, until another is asked for: ``reserve(len(memory))`` gives back what is not in use.
+
+        Raises:
+            ValueError: fewer than there are.
+        """
+        if type(count) is not int or count < self._count:
+            raise ValueError(f"There is room to be made for all patterns, an integer of at least the {self._count} that are stored, got {count!r}.")
+        self._fill(self.patterns, self.values, self.ids, count)
+        self._reserved = count
 
     def _append(self, patterns: Tensor, values: Tensor | None) -> Tensor:
         """Add rows behind those that are there. -> their ids (k,)"""
@@ -66,10 +80,11 @@ class PatternStore(nn.Module):
 
     def _keep(self, rows: Tensor) -> None:
         """Drop all other rows, (n,) boolean."""
-        self._fill(self.patterns[rows], None if self.values is None else self.values[rows], self.ids[rows], int(rows.sum()))
+        self._fill(self.patterns[rows], None if self.values is None else self.values[rows], self.ids[rows])
 
-    def _fill(self, patterns: Tensor, values: Tensor | None, ids: Tensor, room: int) -> None:
-        """Hold these rows, in fresh buffers with room for so many."""
+    def _fill(self, patterns: Tensor, values: Tensor | None, ids: Tensor, room: int | None = None) -> None:
+        """Hold these rows, in fresh buffers with room for so many; None is for them, and for as many as were reserved."""
+        room = max(len(ids), self._reserved) if room is None else room
 
         def roomy(rows: Tensor) -> Tensor:
             buffer = rows.new_empty(room, *rows.shape[1:])
@@ -108,5 +123,5 @@ class PatternStore(nn.Module):
             raise ValueError(f"This memory stores patterns (n, {self.dim}), the saved one {tuple(state['patterns'].shape)}.")
         patterns, values = (None if rows is None else rows.to(self._keys) for rows in (state["patterns"], state["values"]))
         assert patterns is not None
-        self._fill(patterns, values, state["ids"].to(self._ids), len(patterns))
+        self._fill(patterns, values, state["ids"].to(self._ids))
         self._next = state["next"]
