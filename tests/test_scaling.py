@@ -531,6 +531,15 @@ def test_the_hessian():
     assert scaling.sharpness(matrix, inputs, outputs, probability=p) == pytest.approx(float(whole), rel=1e-8)
 
 
+@pytest.mark.parametrize("factor", [1.0, 30.0, 100.0, 1e6])
+def test_sharpness_of_answers_that_are_nearly_or_wholly_certain(factor):
+    """A large memory, by Lanczos: down to curvatures that are subnormal or 0."""
+    inputs, outputs = torch.eye(9), torch.eye(9)
+    memory, p = factor * torch.eye(9), torch.full((9,), 1 / 9)
+    whole = torch.linalg.eigvalsh(scaling.hessian(memory, inputs, outputs, probability=p).double())[-1]
+    assert scaling.sharpness(memory, inputs, outputs, probability=p) == pytest.approx(float(whole), rel=1e-5, abs=1e-30)
+
+
 def test_learning_follows_the_gradient():
     inputs, outputs = drawn(10, 5, 10)
     labels, p = torch.arange(10) % 5, scaling.zipf(10, 2.0)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -80,6 +80,30 @@ class Reproduction:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
+class Seeds(NamedTuple):
+    """What several seeds found: the mean, the lowest, the highest. Prints as such."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, runs: Sequence[dict[str, Any]], what: str) -> Seeds:
+        """Of one number of every run."""
+        numbers = [run[what] for run in runs]
+        return cls(sum(numbers) / len(numbers), min(numbers), max(numbers))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def captioned(*panels: tuple[Axes, str, str, str]) -> None:
+    """Panels with what they show, what is across, what is up, and a legend."""
+    for place, title, across, up in panels:
+        place.set(title=title, xlabel=across, ylabel=up)
+        place.legend(fontsize=8, frameon=False)
+
+
 def judged(holds: bool, partly: bool = False) -> Verdict:
     """The verdict on a claim that was measured."""
     return "reproduces" if holds else "in part" if partly else "does not reproduce"
@@ -93,9 +117,8 @@ def reproduce(script: str, paper: Paper, work: Callable[[Scale], Reproduction]) 
     given = parser.parse_args()
     name = Path(script).stem
     runs = ROOT / "out" / "papers" / name / "runs" if given.full else None
-    began = time.perf_counter()
     found = work(Scale(given.full, runs))
-    record = _record(name, paper, found, given.full, time.perf_counter() - began, work)
+    record = _record(name, paper, found, given.full, work)
     Console().print(_table(record))
     folder = given.out or (PAGES / "results" if given.full else ROOT / "out" / "papers")
     for path in (_json(folder / f"{name}.json", record), save(found.figure, folder / f"{name}.png")):
@@ -111,7 +134,7 @@ def rendered(record: dict[str, Any]) -> str:
     rows = [f"| {claim['what']} | {claim['paper']} | {claim['ours']} | {claim['verdict']} |" for claim in record["claims"]]
     lines = [
         BEGIN, "", f"![{record['paper']['title']}](results/{record['name']}.png)", "", "| claim | the paper | here | verdict |", "|---|---|---|---|", *rows, "",
-        f"`{record['command']}`: {record['paper']['cost']}. Last run: {record['seconds']:.0f} s on {where['device']}, {where['threads']} threads; "
+        f"`{record['command']}`: {record['paper']['cost']}. Run on {where['device']}; "
         f"python {where['python']}, torch {where['torch']}, hopfield_amem {where['hopfield_amem']}; {where['finished'][:10]}. "
         f"[Numbers](results/{record['name']}.json).", "", END,
     ]  # fmt: skip
@@ -130,11 +153,11 @@ def index() -> Path:
     return _between(PAGES / "index.md", "\n".join([BEGIN, "", *heading, *rows, "", END]))
 
 
-def _record(name: str, paper: Paper, found: Reproduction, full: bool, seconds: float, work: Any) -> dict[str, Any]:
+def _record(name: str, paper: Paper, found: Reproduction, full: bool, work: Any) -> dict[str, Any]:
     command = f"python examples/papers/{name}.py" + " --full" * full
     where = {part: entry for part, entry in environment(work).items() if part != "machine"}
     return {
-        "name": name, "paper": asdict(paper), "command": command, "full": full, "seconds": round(seconds, 1), "environment": where,
+        "name": name, "paper": asdict(paper), "command": command, "full": full, "environment": where,
         "claims": [asdict(claim) for claim in found.claims], "numbers": plain(found.numbers),
     }  # fmt: skip
 
@@ -147,7 +170,7 @@ def _table(record: dict[str, Any]) -> Table:
 
 
 def _json(path: Path, record: dict[str, Any]) -> Path:
-    return write(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return write(path, json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ..scaling.dynamics import Dynamics
 from ..scaling.exponents import Exponents, Finding
 from ..scaling.learning import Learned
 from ..scaling.maps import AssociationMaps
+from ..scaling.paths import LearningPaths
 from ..scaling.sweep import Sweep
 from .base import COLOURS, MARKERS, finish, panels
 
@@ -130,6 +131,27 @@ def learning_curve(found: Learned) -> Figure:
     place.set(xlabel="step", ylabel="cross-entropy of the batch", title=f"recall error at the end {found.error:.4f}")
     place.grid(alpha=0.25)
     return figure
+
+
+def learning_paths(found: LearningPaths) -> Figure:
+    """Mean recall error at every step, within two standard errors, of what SGD learns and of what equation 16 says it stores."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    place = figure.subplots()
+    draw_learning_paths(place, found, ("SGD", "equation 16"))
+    place.legend(fontsize=8)
+    return figure
+
+
+def draw_learning_paths(place, found: LearningPaths, labels: tuple[str, str | None], turn: int = 0) -> None:
+    """The same on axes that are there; without a name equation 16 is left out."""
+    steps, mean = range(found.errors.shape[1]), found.errors.mean(0).numpy()
+    spread = 2 * found.errors.std(0).numpy() / len(found.errors) ** 0.5 if len(found.errors) > 1 else 0 * mean
+    place.plot(steps, mean, color=_colour(turn), label=labels[0])
+    place.fill_between(steps, mean - spread, mean + spread, color=_colour(turn), alpha=0.2, linewidth=0)
+    if labels[1]:
+        place.plot(steps, found.approximated.mean(0).numpy(), color=_colour(turn), linestyle="--", label=labels[1])
+    place.set(xlabel="step", ylabel="recall error")
+    place.grid(alpha=0.25)
 
 
 def _colour(turn: int) -> str:

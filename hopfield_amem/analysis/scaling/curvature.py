@@ -39,9 +39,12 @@ def sharpness(memory: Tensor, inputs: Tensor, outputs: Tensor, *, probability: T
         turned = embedded @ torch.from_numpy(np.ascontiguousarray(direction)).view(memory.shape).mT
         return torch.einsum("xab,xb,xi->ai", curvature, turned, embedded).reshape(-1).numpy()
 
-    operator = LinearOperator((memory.numel(), memory.numel()), matvec=product, dtype=np.float64)  # type: ignore[call-arg]
     start = np.random.default_rng(0).standard_normal(memory.numel())
-    return float(eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0])
+    size = float(np.abs(product(start)).max())
+    if size == 0:  # every answer is certain to rounding: the loss is flat
+        return 0.0
+    operator = LinearOperator((memory.numel(), memory.numel()), matvec=lambda direction: product(direction) / size, dtype=np.float64)  # type: ignore[call-arg]
+    return size * float(eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0])
 
 
 def _curvature(memory: Tensor, inputs: Tensor, outputs: Tensor, probability: Tensor) -> Tensor:

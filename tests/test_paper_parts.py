@@ -1,0 +1,39 @@
+"""The parts of reproductions that papers define exactly: tasks and models with known answers."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "examples" / "papers"))
+from parts import latent_concepts, two_memories
+
+
+def test_a_written_value_matrix_counts_the_nearest_neighbours_of_every_token():
+    torch.manual_seed(0)
+    context = torch.randint(latent_concepts.TOKENS, (20, 9))
+    counts = (latent_concepts.hamming()[:, context] == 1).sum(-1).T  # (20, tokens)
+    said = latent_concepts.constructed(torch.eye(latent_concepts.TOKENS))(context)
+    torch.testing.assert_close(9 * said, counts.float())
+
+
+def test_contexts_leave_out_what_they_are_about_and_are_likelier_near_it():
+    likelihood, apart = latent_concepts.neighbours(), latent_concepts.hamming()
+    torch.testing.assert_close(likelihood.sum(-1), torch.ones(latent_concepts.TOKENS))
+    assert not likelihood.diagonal().any()
+    torch.testing.assert_close(likelihood[apart == 1][0] / likelihood[apart == 2][0], torch.tensor(1 / latent_concepts.TEMPERATURE).exp())
+    shared = latent_concepts.neighbours(2)
+    assert not shared[apart == latent_concepts.BITS].any() and (shared > 0).sum(-1).unique().tolist() == [2 ** (latent_concepts.BITS - 2) - 1]
+
+
+def test_who_knows_the_distribution_names_the_only_possible_target():
+    likelihood = latent_concepts.neighbours()
+    context = torch.tensor([[token for token in range(latent_concepts.TOKENS) if token != 7]])
+    assert latent_concepts.best(context, likelihood).tolist() == [7]  # every other token is in the context, which no context about it has
+
+
+def test_two_memories_read_one_unit_step_of_their_summed_energies():
+    torch.manual_seed(0)
+    model = two_memories.TwoMemories(30, 8, 16, 20).double()
+    read, step = model.stepped(model.keys[:5], model.keys[torch.randint(30, (5, 6))], torch.randint(8, (5, 6)))
+    torch.testing.assert_close(read, step)
