@@ -10,26 +10,32 @@ GPU_RUN = env -u TRITON_INTERPRET PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONP
 GPU_TESTS ?= tests/interpreted
 GPU_OPTIONS ?= $(if $(QUICK),--quick)
 PRESET ?= default
+SEED ?= random
+EXTRAS ?=
+DIST ?= .venv-dist
 
-.PHONY: help demo gallery study test check examples kernels bench gpu clean
+.PHONY: help demo gallery study test fuzz check examples docs kernels bench gpu dist clean
 
 help:
 	@echo "make demo      store, damage and recall real images with every energy; pictures in out/demo"
 	@echo "make gallery   every figure of the analysis floor, in out/gallery"
 	@echo "make test      the tests"
+	@echo "make fuzz      thousands of random specs, shapes, dtypes, masks and backends against the definition; SEED=1 repeats"
 	@echo "make check     lint and types"
 	@echo "make examples  run every example"
+	@echo "make docs      the book, as a site that needs no network: out/site/index.html"
 	@echo "make kernels   compile the kernels for a GPU (none is needed): registers, spills, shared memory; KERNELS=--subset for a few"
 	@echo "make bench     measure against the peers; results in benchmarks/results"
 	@echo "make study     how many bits models memorise, a quarter of an hour on 2 cores; records in out/study. PRESET=tiny, large"
 	@echo "make gpu       on a GPU: test the kernels compiled, measure them against the peers; docs/performance.md. QUICK=1, GPU_PYTHON=python3"
+	@echo "make dist      wheel and sdist in dist/, the wheel installed into an environment of its own and tried there; EXTRAS=[hf,analysis]"
 	@echo "make clean     remove the environment and everything generated"
 
 # The stamp is written last, so that an interrupted installation is done again.
 $(READY): pyproject.toml constraints.txt Makefile
 	@$(PY) -c "import sys; sys.version_info >= (3, 11) or sys.exit('hopfield_amem needs Python 3.11 or newer: make PY=python3.11')"
 	$(PY) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,hf,analysis,ann,cluster]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,hf,analysis,ann,cluster,docs]"
 	@touch $@
 
 demo: $(READY)
@@ -43,6 +49,10 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto
 	@! $(BIN)/python -c "import triton" 2>/dev/null || TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto tests/interpreted
 
+# Other cases each time; pytest prints the seed, and for every failure what repeats it.
+fuzz: $(READY)
+	$(BIN)/python -m pytest -n auto --hypothesis-profile=nightly --hypothesis-seed=$(SEED) tests/test_fuzz.py
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,6 +60,11 @@ check: $(READY)
 
 examples: $(READY)
 	@for example in examples/*.py examples/papers/*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done
+
+# Every link is checked: a broken one fails. The variables silence advertisements of the tools.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict
+	@echo "out/site/index.html"
 
 kernels: $(READY)
 	$(BIN)/python benchmarks/kernels.py $(KERNELS)
@@ -81,5 +96,14 @@ gpu: $(GPU_READY)
 	$(GPU_RUN) -m pytest $$processes $(GPU_TESTS); tests=$$?; \
 	$(GPU_RUN) benchmarks/gpu.py $(GPU_OPTIONS) && $(GPU_RUN) benchmarks/associate.py $(GPU_OPTIONS) && exit $$tests
 
+# The smoke test is copied away, so that it sees the installed package and not this folder.
+dist: $(READY)
+	rm -rf dist build $(DIST)
+	$(BIN)/python -m build
+	$(PY) -m venv $(DIST)
+	$(DIST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(ls dist/*.whl)$(EXTRAS)"
+	cp tests/smoke.py $(DIST)/smoke.py
+	cd $(DIST) && bin/python smoke.py
+
 clean:
-	rm -rf $(VENV) out *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DIST) dist build out *.egg-info .pytest_cache .ruff_cache .hypothesis

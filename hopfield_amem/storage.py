@@ -18,7 +18,10 @@ from torch import Tensor
 from . import energies
 from .energies import Memory, ReadEnergy, checks
 
+__all__ = ["StoredMemory", "load_memory", "load_spec", "save_memory"]
+
 FORMAT, VERSION = "hopfield_amem.memory", 1
+BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError)  # what a hostile spec may run into; RecursionError is one
 EXTRA = "extra."  # what the names of further tensors begin with in a file
 _PARTS = {name: value for name, value in vars(energies).items() if isinstance(value, type) and dataclasses.is_dataclass(value)}
 
@@ -104,7 +107,7 @@ def load_memory(path: str | Path) -> StoredMemory:
         stored = StoredMemory(spec, tensors["keys"], tensors.get("values"), tensors.get("presence"), extra)
         read = spec.read if isinstance(spec, Memory) else spec
         _fits(read, stored.keys, stored.values, stored.presence)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except BROKEN as error:
         raise ValueError(f"{path} holds a memory that cannot be restored: {error}") from None
     return stored
 
@@ -116,7 +119,7 @@ def load_spec(path: str | Path) -> ReadEnergy | Memory:
         text = file.metadata()[FORMAT]
     try:
         return _spec(json.loads(text), beta)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except BROKEN as error:
         raise ValueError(f"{path} holds a memory that cannot be restored: {error}") from None
 
 

@@ -8,6 +8,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # whose modules are scripts, not a package
 
 hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("nightly", max_examples=2000, print_blob=True)  # twenty times as many, of another seed each time: make fuzz
 hypothesis.settings.load_profile("repeatable")
 
 

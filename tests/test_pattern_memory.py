@@ -120,6 +120,29 @@ def test_an_event_is_stored_without_copying_the_others():
     assert len(memory) == 1000 and len(places) <= 11
 
 
+def test_reserved_room_is_what_is_held():
+    memory, patterns = PatternMemory(8, presets.distance(1.0)), torch.randn(9, 8)
+    memory.store(patterns[:2], patterns[:2])
+    memory.reserve(9)
+    held = memory._keys.data_ptr()
+    for pattern in patterns[2:].split(1):
+        memory.store(pattern, pattern)
+    assert len(memory._keys) == 9 and memory._keys.data_ptr() == held
+    assert torch.equal(memory.patterns, patterns) and torch.equal(memory.values, patterns) and memory.ids.tolist() == list(range(9))
+    memory.forget(oldest=9)
+    held = memory._keys.data_ptr()
+    memory.store(patterns, patterns[:, :3])
+    assert len(memory._keys) == 9 and memory._keys.data_ptr() == held  # the room stayed
+    memory.load_state_dict(memory.state_dict())
+    memory.forget(oldest=1)
+    memory.store(patterns[:1], patterns[:1, :3])
+    assert len(memory._keys) == len(memory._values) == 9
+    memory.reserve(9)
+    for count in (8, -1, 10.0, True):
+        with pytest.raises(ValueError, match="at least the 9 that are stored"):
+            memory.reserve(count)
+
+
 def test_an_earlier_recall_can_be_differentiated_after_later_events():
     memory = PatternMemory(8, presets.distance(0.5))
     memory.store(torch.randn(5, 8), torch.randn(5, 2))

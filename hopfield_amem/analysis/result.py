@@ -67,6 +67,14 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
+def decoded(text: str) -> Any:
+    """What a JSON text says. Raises ValueError for text that is none, or nested deeper than any record."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def plain(value: Any) -> Any:
     """Findings as JSON has them: tensors and arrays as lists, numbers that are not finite as None."""
     if isinstance(value, dict):

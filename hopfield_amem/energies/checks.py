@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,8 @@ def inverse_temperature(beta: float | Tensor) -> None:
     """Raise when β is no positive number or floating-point tensor."""
     if not isinstance(beta, (int, float, Tensor)) or isinstance(beta, bool):
         raise ValueError(f"The inverse temperature beta must be a positive number or a tensor, got {beta!r}.")
-    if not isinstance(beta, Tensor) and not 0 < beta < math.inf:
-        raise ValueError(f"The inverse temperature beta must be positive and finite, got {beta!r}. β → 0 averages all slots, β → ∞ is the nearest neighbour.")
+    if not isinstance(beta, Tensor) and not 0 < beta <= sys.float_info.max:
+        raise ValueError(f"The inverse temperature beta must be positive and finite, got {beta!s:.40}. β → 0 averages all, β → ∞ is the nearest neighbour.")
     if isinstance(beta, Tensor) and not beta.is_floating_point():
         raise ValueError(f"The inverse temperature beta must be a floating-point tensor, got {beta.dtype}.")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from .scalings.scaling import normal
 
 
 class Confinement:
@@ -58,7 +61,10 @@ class Free(Confinement):
     averages = True
 
     def minimise(self, pull, mass, state):
-        return state if mass is None else torch.where(mass == 0, state, pull / torch.where(mass == 0, 1.0, mass))
+        if mass is None:
+            return state
+        mass = normal(mass)
+        return torch.where(mass == 0, state, pull / torch.where(mass == 0, math.inf, mass))
 
     def __str__(self) -> str:
         return ""
@@ -100,7 +106,8 @@ class Hypercube(Confinement):
     def minimise(self, pull, mass, state):
         if mass is None:
             return torch.where(pull == 0, state, torch.where(pull.isnan(), pull, pull.sign()))
-        return torch.where(mass == 0, state, (pull / torch.where(mass == 0, 1.0, mass)).clamp(-1, 1))
+        mass = normal(mass)
+        return torch.where(mass == 0, state, (pull / torch.where(mass == 0, math.inf, mass)).clamp(-1, 1))
 
     def project(self, state):
         return state.clamp(-1, 1)

@@ -48,7 +48,8 @@ def epanechnikov(beta: float = 1.0) -> ReadEnergy:
 def hybrid(share: float = 0.1, beta: float = 1.0) -> ReadEnergy:
     """``−log Σ [λ eˢ + (1 − λ) max(1 + s, 0)]/β``, s = −½β‖x − ξ‖²: log-sum-exp and log-sum-ReLU (Hoover et al. 2025, arXiv 2506.10801) blended.
 
-    The minima of log-sum-ReLU stay, up to what λ moves them, and every basin reaches as far as eˢ is a positive number: to s ≈ −87 in float32, −745 in float64.
+    The minima of log-sum-ReLU stay, up to what λ moves them, and every basin reaches as far as 1/eˢ leaves room for a gradient: s ≈ −69 in
+    float32, −690 in float64.
     """
     return ReadEnergy(Euclidean(), Blend(Exp(), Epanechnikov(), share), Log(), beta=beta)
 

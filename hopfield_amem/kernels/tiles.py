@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..energies.scalings.scaling import has_slot, largest
+from ..energies.scalings.scaling import has_slot, largest, normal
 from ..energies.scalings.threshold import threshold
 from . import sparse
 from .cut import BASELINE, VALUE, Cut, Rows
@@ -59,8 +59,8 @@ def _plain(memory: Cut, rows: Rows, b: slice, i: slice, needs: int) -> None:
             total += gated(rule.leaf.value(s), gate).sum(-1)
         output.baddbmm_(dropped(gated(rule.leaf.slope(s), gate), memory.kept(b, i, j)), values)
     if rule.logarithmic:
-        total += rule.null
-        output /= torch.where(total == 0, 1.0, total).unsqueeze(-1)
+        total.copy_(normal(total.add_(rule.null)))
+        output /= torch.where(total == 0, math.inf, total).unsqueeze(-1)
         total.log_()  # an empty row holds −∞
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..energies import Dot, ReadEnergy, Sum, presets
+from ..energies import Dot, ReadEnergy, Sum, checks, presets
 from ..kernels import retrieve
 
 
@@ -107,7 +107,9 @@ class HopfieldFFN(nn.Module):
         weights = self._weights(x, product)
         if self.given.divides:
             weights = self.given.averaged(weights, weights.sum(-1, keepdim=True))
-        return self._read(weights if gate is None else weights * gate)
+        read = self._read(weights if gate is None else weights * gate)
+        checks.contents(self.given, {"x": x, **dict(self.named_parameters())}, read)
+        return read
 
     def energy(self, x: Tensor) -> Tensor:
         """``E(x)`` of every token, at least in float32. (..., dim) -> (...)"""

@@ -125,7 +125,7 @@ class Log(Scaling):
 
     def _shares(self, separation, score, presence, *, terms, total):
         slope = terms if is_exponential(separation) else masked(separation.slope, score, presence)
-        return slope / torch.where(total == 0, 1.0, total).unsqueeze(-1)
+        return slope / torch.where(total == 0, math.inf, total).unsqueeze(-1)
 
     def _terms(self, separation, score, presence):
         """``shift, F e^(−shift), Σ F e^(−shift)``: only exponentials need (and get) a shift, by the row's largest score."""
@@ -135,7 +135,7 @@ class Log(Scaling):
             terms = masked(torch.exp, score - shift.unsqueeze(-1), presence)
         else:
             terms = masked(separation, score, presence)
-        return shift, terms, terms.sum(-1) + (torch.exp(-shift) if self.null_slot else 0.0)
+        return shift, terms, normal(terms.sum(-1) + (torch.exp(-shift) if self.null_slot else 0.0))
 
     def normalised(self, separation):
         return is_exponential(separation) and not self.null_slot
@@ -188,6 +188,14 @@ def _softmax(score: Tensor, presence: Tensor | None) -> tuple[Tensor, Tensor]:
 def _logarithm(shift: Tensor, total: Tensor) -> Tensor:
     """``log Σ F`` from ``Σ F e^(−shift)``; −∞ where there is no slot."""
     return torch.where(total == 0, -math.inf, shift + torch.where(total == 0, 1.0, total).log())
+
+
+def normal(total: Tensor) -> Tensor:
+    """A sum of F that can be divided by: 0 where it is so small (e⁻⁶⁹ in float32) that its reciprocal, times a gradient, need not be a number, and NaN where
+    it overflowed, so that a read says so instead of finding nothing.
+    """
+    found = torch.where(total.abs() < 2**26 * torch.finfo(total.dtype).tiny, 0.0, total)
+    return torch.where(total == math.inf, math.nan, found)
 
 
 def has_null_slot(scaling: Scaling) -> bool:

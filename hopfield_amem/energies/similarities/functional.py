@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..separations.separation import require
 from .similarity import Similarity
 
 
@@ -20,6 +21,9 @@ class Invariant(Similarity):
     """
 
     function: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    def __post_init__(self):
+        require(callable(self.function), f"Invariant takes a function S(x·ξ, ‖x‖², ‖ξ‖²) of tensors, got {self.function!r}.")
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         squares = state.square().sum(-1, keepdim=True), keys.square().sum(-1).unsqueeze(-2)
@@ -37,6 +41,9 @@ class Custom(Similarity):
     """A similarity given as a plain function ``S(state, keys)`` of shape (..., q, d), (..., n, d) -> (..., q, n)."""
 
     function: Callable[[Tensor, Tensor], Tensor]
+
+    def __post_init__(self):
+        require(callable(self.function), f"Custom takes a function S(state, keys) of tensors, got {self.function!r}.")
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         return self.function(state, keys)

@@ -10,3 +10,8 @@ from .inspection import inspect as inspect
 from .mixer import mixing as mixing
 from .probabilities import token_log_probabilities as token_log_probabilities
 from .replace import hopfield_ as hopfield_
+
+__all__ = [
+    "EnergyAttention", "FeedForwardMemory", "Report", "hopfield_", "inspect", "mixing", "own_activation", "register_attention", "states_by_depth",
+    "token_log_probabilities",
+]  # fmt: skip

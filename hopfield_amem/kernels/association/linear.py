@@ -56,7 +56,7 @@ class Sequence(NamedTuple):
         tensor = torch.nn.functional.pad(tensor, (0, 0, 0, missing)) if missing else tensor
         count = tensor.shape[2] // self.chunk
         tensor = tensor.unflatten(2, (count, self.chunk)).movedim(2, 0).contiguous().flatten(1, 2)
-        return tensor.unflatten(1, (self.heads, max(1, tensor.shape[1] // max(1, self.heads)))) if queries else tensor
+        return tensor.unflatten(1, (self.heads, tensor.shape[1] // self.heads if self.heads else 1)) if queries else tensor
 
     def joined(self, rows: Tensor, heads: int) -> Tensor:
         """(n, m, c, ·) or (n, m, g, c, ·) -> (b, heads, t, ·)"""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...energies import ReadEnergy, Sum
 from ...energies.registry import Factors
-from ...energies.scalings.scaling import is_exponential, largest
+from ...energies.scalings.scaling import is_exponential, largest, normal
 
 
 def left(now: Tensor, then: Tensor, seen: Tensor) -> Tensor:
@@ -31,8 +31,8 @@ def weighed(factors: Factors, divides: bool, score: Tensor, seen: Tensor | None,
     if not divides:
         return factors.scaling.weights(factors.separation, score, seen)
     slope = Sum().weights(factors.separation, score - largest(score, seen).unsqueeze(-1) if is_exponential(factors.separation) else score, seen)
-    mass = slope.sum(-1, keepdim=True)
-    return torch.where(mass == 0, 0.0, slope / torch.where(mass == 0, 1.0, mass))
+    mass = normal(slope.sum(-1, keepdim=True))
+    return slope / torch.where(mass == 0, math.inf, mass)
 
 
 def weights(energy: ReadEnergy, query: Tensor, keys: Tensor, seen: Tensor | None, fall: Tensor | None = None) -> Tensor:

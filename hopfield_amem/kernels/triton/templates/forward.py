@@ -99,7 +99,7 @@ def finished(top, total, mass, sums, KIND: tl.constexpr, NULL: tl.constexpr):
             total = total + 1.0
         value = tl.where(total == 0.0, -float("inf"), tl.log(tl.where(total == 0.0, 1.0, total)))
     if (KIND == SOFTMAX) or (KIND == RATIO) or (KIND == BASELINE):
-        share = 1.0 / tl.where(total == 0.0, 1.0, total)
+        share = 1.0 / tl.where(total == 0.0, 1.0, total) + (total - total)  # NaN where the sum overflowed
         mass = mass * share
         sums = sums * share[:, None]
     return sums, value, mass
