@@ -366,7 +366,7 @@ def executors(tmp_path):
     @contextmanager
     def dask():
         distributed = pytest.importorskip("distributed", reason="dask is in the extra cluster")
-        with distributed.Client(n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0) as client:
+        with distributed.Client(n_workers=1, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as client:
             yield client
 
     @contextmanager

@@ -623,7 +623,7 @@ class TestExecutors:
             until(begun)
             os.kill(int(begun()[0][0]), signal.SIGKILL)
 
-        with distributed.Client(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as client:
+        with distributed.Client(n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as client:
             killer = threading.Thread(target=kill)
             killer.start()
             found = take(slow, asked, folder=tmp_path / "runs", executor=client)
@@ -635,7 +635,7 @@ class TestExecutors:
     def test_dask_workers_of_several_threads_are_refused(self):
         distributed = pytest.importorskip("distributed", reason="dask is in the extra cluster")
         with (
-            distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as client,
+            distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as client,
             pytest.raises(ValueError, match="one thread"),
         ):
             take(squared, [{"x": 1}], executor=client)

@@ -12,7 +12,9 @@ from .options import AsJson, Seed, Shard, plainly, show
 
 
 def memorize(
-    preset: Annotated[str, typer.Option(help="tiny (about a minute on 2 cores), default (a quarter of an hour) or large (half an hour of one H200).")] = "tiny",
+    preset: Annotated[
+        str, typer.Option(help="tiny (about a minute on 2 cores), default (eight minutes) or large (estimated: half an hour of one H200).")
+    ] = "tiny",
     out: Annotated[Path, typer.Option(help="Folder of the picture, the table, and in its folder 'runs' one record per run.")] = Path("out/memorize"),
     processes: Annotated[int, typer.Option(help="Stacks of models trained at once; 0: one per core, or 1 on a GPU.")] = 0,
     shard: Shard = "1/1",

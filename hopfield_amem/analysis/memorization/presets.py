@@ -1,4 +1,4 @@
-"""Studies of three sizes: about a minute, a quarter of an hour on two cores, half an hour of one GPU."""
+"""Studies of three sizes: about a minute and eight minutes on two cores; by estimate half an hour of one GPU."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ PRESETS: dict[str, Preset] = {
             Part(ZipfFacts(2048, 32, 8, 1.0), widths(12), (64, 256, 1024, 4096), 1, replace(LONG, steps=1200)),
             Part(Text(None, 32), widths(12), (24, 96, 384, 1536), 1, replace(LONG, steps=1200)),
         ),
-        "a quarter of an hour on 2 cores",
+        "eight minutes on 2 cores",
     ),
     "large": Preset(  # 2·10¹⁶ operations: the data of arXiv 2505.24832
         (Part(UniformTokens(2048, 64), widths(16, 32, 64, 128), (128, 256, 512, 1024, 2048, 4096, 8192), 2, Training(10000, 256, 0.005)),),
-        "at most half an hour of one H200",
+        "estimated: at most half an hour of one H200",
     ),
 }
 """Studies by name. Their models and data are those of ``sweep``: another grid is one call."""
