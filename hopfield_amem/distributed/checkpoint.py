@@ -129,10 +129,10 @@ def _parts(metadata: Metadata, folder: str | Path, like: Tensor) -> dict[int, di
     parts: dict[int, dict[str, Room]] = {}
     for key, entry in metadata.state_dict_metadata.items():
         part, _, name = key.partition(".")
+        if not isinstance(entry, TensorStorageMetadata) or not (key == NEXT or (part.isdecimal() and name in ROWS)):
+            raise ValueError(f"{folder} is a checkpoint, but not of a ShardedMemory: it holds {key!r}.")
         if key == NEXT:
             continue
-        if not part.isdecimal() or name not in ROWS or not isinstance(entry, TensorStorageMetadata):
-            raise ValueError(f"{folder} is a checkpoint, but not of a ShardedMemory: it holds {key!r}.")
         if name == "patterns" and tuple(entry.size[1:]) != like.shape[1:]:
             raise ValueError(f"This memory stores patterns (n, {like.shape[1]}), the saved one {tuple(entry.size)}.")
         parts.setdefault(int(part), {})[name] = Room(tuple(entry.size), entry.properties.dtype if name == "ids" else like.dtype)

@@ -1,23 +1,37 @@
-"""Reading what torch says of a distributed checkpoint, a pickle, without running anything that it may ask for."""
+"""Reading what torch says of a distributed checkpoint, a pickle, without running anything that it may ask for.
+
+A checkpoint of a memory holds tensors only. torch reads those with ``weights_only``, but anything else that a description declares (``BytesStorageMetadata``)
+as a pickle, which may run code; so such entries are refused before torch sees them.
+"""
 
 from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.distributed.checkpoint import filesystem, metadata
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
-PARTS = (
-    Metadata, TensorStorageMetadata, StorageMeta, metadata.BytesStorageMetadata, metadata.ChunkStorageMetadata, metadata.MetadataIndex,
-    metadata.TensorProperties, metadata._MEM_FORMAT_ENCODING, filesystem._StorageInfo, torch.Size,
+
+def _member(owner: Any, name: Any) -> Any:
+    """A member of torch's enumeration of memory formats, and nothing else's attribute."""
+    if owner is not metadata._MEM_FORMAT_ENCODING or not isinstance(name, str) or name not in metadata._MEM_FORMAT_ENCODING.__members__:
+        raise pickle.UnpicklingError("it asks for an attribute of something that is no memory format")
+    return metadata._MEM_FORMAT_ENCODING[name]
+
+
+RECORDS = (
+    Metadata, TensorStorageMetadata, StorageMeta, metadata.ChunkStorageMetadata, metadata.MetadataIndex, metadata.TensorProperties, filesystem._StorageInfo,
 )  # fmt: skip
+PARTS = (*RECORDS, metadata._MEM_FORMAT_ENCODING, torch.Size)
 KNOWN: dict[tuple[str, str], Any] = {
     **{(part.__module__, part.__qualname__): part for part in PARTS},
+    ("builtins", "getattr"): _member,  # how early releases of Python 3.11 write a member of an enumeration
     ("torch.serialization", "_get_layout"): torch.serialization._get_layout,  # type: ignore[attr-defined] (a look-up in a table)
     **{("torch", name): value for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
 }
@@ -25,12 +39,26 @@ PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")  # all 
 LARGEST = 2**28  # bytes of a description; each part needs a few hundred
 
 
-class Plain(pickle.Unpickler):
+class Plain(pickle._Unpickler):  # type: ignore[misc]  # in Python: the one in C makes room for every number that a pickle gives its parts, 256 MB for seven bytes
     """An unpickler that knows the data classes of torch's checkpoints and nothing else: no function of the writer's choice is looked up, let alone called.
+    Attributes are set on the records that the pickle makes, never on a class or on anything else that others use as well.
 
     Raises:
-        pickle.UnpicklingError: anything else that the pickle names.
+        pickle.UnpicklingError: anything else that the pickle names, sets or wants room for.
     """
+
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
+
+    def load_build(self) -> None:
+        if type(self.stack[-2]) not in RECORDS:
+            raise pickle.UnpicklingError(f"it sets attributes of {self.stack[-2]!r}")
+        super().load_build()  # type: ignore[misc]
+
+    def load_bytearray8(self) -> None:
+        raise pickle.UnpicklingError("it makes room for bytes, which no checkpoint describes")
+
+    dispatch[pickle.BUILD[0]], dispatch[pickle.BYTEARRAY8[0]] = load_build, load_bytearray8
 
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".", maxsplit=1)[0] == "pathlib" and name in PATHS:
@@ -73,6 +101,8 @@ def _honest(found: Metadata, folder: Path) -> None:
         if getattr(info, "transform_descriptors", None):
             raise ValueError(f"it transforms {name!r} when reading")
     tensors = [entry for entry in found.state_dict_metadata.values() if isinstance(entry, TensorStorageMetadata)]
+    if len(tensors) < len(found.state_dict_metadata):
+        raise ValueError("it describes something that is no tensor")
     needed = sum(torch.Size(entry.size).numel() * entry.properties.dtype.itemsize for entry in tensors)
     held = sum(file.stat().st_size for file in folder.glob("*.distcp"))
     if needed > held or any(number < 0 for entry in tensors for number in entry.size):
