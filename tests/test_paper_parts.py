@@ -3,10 +3,13 @@
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+from scipy import stats
 
 sys.path.append(str(Path(__file__).parents[1] / "examples" / "papers"))
 from parts import latent_concepts, two_memories
+from parts.paired import lead, paired
 
 
 def test_a_written_value_matrix_counts_the_nearest_neighbours_of_every_token():
@@ -37,3 +40,21 @@ def test_two_memories_read_one_unit_step_of_their_summed_energies():
     model = two_memories.TwoMemories(30, 8, 16, 20).double()
     read, step = model.stepped(model.keys[:5], model.keys[torch.randint(30, (5, 6))], torch.randint(8, (5, 6)))
     torch.testing.assert_close(read, step)
+
+
+def test_paired_runs_tell_the_mean_difference_and_its_interval_by_student():
+    mean, low, high = paired([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+    assert mean == pytest.approx(2) and (high - mean, mean - low) == pytest.approx([4.302653 / 3**0.5] * 2)  # 97.5 % quantile of t with two degrees of freedom
+    assert paired([1.0, 2.0, 3.0]) == (mean, low, high)
+
+
+@pytest.mark.parametrize(("first", "second"), [([1.0], [2.0]), ([1.0, 2.0], [1.0, 2.0, 3.0])])
+def test_paired_refuses_what_is_no_pairs(first, second):
+    with pytest.raises(ValueError, match="of both kinds"):
+        paired(first, second)
+
+
+def test_the_lead_of_paired_differences_is_their_t_statistic():
+    one, other = torch.tensor([3.0, 5.0, 4.0, 9.0]), torch.tensor([2.0, 1.0, 4.0, 6.0])
+    assert lead((one - other).tolist()) == pytest.approx(float(stats.ttest_rel(one, other).statistic))
+    assert lead([0.3]) == 0  # one draw settles nothing

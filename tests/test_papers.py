@@ -30,4 +30,8 @@ def test_the_index_names_every_paper_and_no_other():
     results = {path.stem for path in (reproduction.PAGES / "results").glob("*.json")}
     assert set(SCRIPTS) == results
     for name in SCRIPTS:
-        assert f"({name}.md)" in index
+        line = next(line for line in index.splitlines() if f"({name}.md)" in line)
+        record = json.loads((reproduction.PAGES / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        counts = [cell.strip() for cell in line.split("|")[2:6]]
+        asked = [claim["verdict"] for claim in record["claims"] if not claim["own"]]
+        assert counts == [str(asked.count(verdict) or "") for verdict in reproduction.VERDICTS]

@@ -21,7 +21,7 @@ from hopfield_amem.analysis.plots.base import COLOURS, MARKERS
 from hopfield_amem.descent import SpinDescent
 from hopfield_amem.energies import learning
 
-PAPER = Paper("Semantically-correlated memories in a dense associative model", "2404.07123", "2 minutes on 1 core")
+PAPER = Paper("Semantically-correlated memories in a dense associative model", "2404.07123", "1 minute on 1 core")
 NEURONS, PATTERNS, CLIQUE = 400, 30, 6  # n, p, and how many patterns form a community
 STEPS, RATE, SHARP = 300, 0.1, 60.0  # of the dynamics, η, and β n
 MODES = {  # (a, h): auto- and hetero-association
@@ -143,8 +143,8 @@ def claims(ends, traded, capacity, rests):
     auto, narrow, wide = (Seeds.of(ends[name], "reach") for name in tuple(MODES)[:3])
     quiet = Seeds.of(ends["neutral quiescence"], "length")
     ours = f"mean distance from the trigger {auto}, {narrow}, {wide}; length of the quiescent state {quiet}"
-    verdict = judged(auto.high < 0.1 < narrow.low and narrow.high < wide.low and quiet.high < 0.05)
-    yield Claim("four modes: auto-, narrow and wide hetero-association, quiescence", "four modes", ours, verdict)
+    apart = auto.high < 0.1 < narrow.low and narrow.high < wide.low and quiet.high < 0.05
+    yield Claim("four modes: auto-, narrow and wide hetero-association, quiescence", "four modes", ours, judged(False, apart))  # (a, h) are ours
     lines = [Seeds.of(ends["ring", a], "reach") for a in traded]
     rising = all(early.mean < late.mean for early, late in pairwise(lines))
     ours = f"from {lines[0]} at a = {traded[0]:g} to {lines[-1]} at a = {traded[-1]:g}"
@@ -160,12 +160,12 @@ def claims(ends, traded, capacity, rests):
         bears = memory == "pseudo-inverse"
         ours = f"{first:.3g} → {late:.3g} at correlation {found[-1]['correlation']:g}"
         verdict = judged(late > 0.7 * first if bears else late < 0.5 * first, not bears and late < 0.9 * first)
-        yield Claim(f"capacity of {memory}, {SPINS} spins", f"(classical) {'bears' if bears else 'falls with'} correlation", ours, verdict)
+        yield Claim(f"capacity of {memory}, {SPINS} spins", f"classical: {'bears' if bears else 'falls with'} correlation", ours, verdict, own=True)
     window = [row["beta"] for row in rests[0.8] if row["centroid"] > 0.9]
     none = [row["beta"] for row in rests[0.0] if row["centroid"] > 0.1]
     ours = f"β = {min(window, default=0):.1f} to {max(window, default=0):.1f} at an overlap of 0.8; without classes at {len(none)} values of β"
     what = "metastable states: in a window of β log-sum-exp rests at the centres of classes"
-    yield Claim(what, "(Ramsauer et al. 2020) means of similar patterns", ours, judged(bool(window) and not none, bool(window)))
+    yield Claim(what, "Ramsauer et al. 2020: means of similar patterns", ours, judged(bool(window) and not none, bool(window)), own=True)
 
 
 def drawn(ends, traded, capacity, rests) -> Figure:

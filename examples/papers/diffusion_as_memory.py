@@ -21,7 +21,7 @@ from hopfield_amem.analysis.plots.base import COLOURS, MARKERS
 from hopfield_amem.descent import FixedPoint
 from hopfield_amem.layers import HopfieldFFN
 
-PAPER = Paper("Memorization to generalization: emergence of diffusion models from associative memory", "2505.21777", "3 minutes on 1 core")
+PAPER = Paper("Memorization to generalization: emergence of diffusion models from associative memory", "2505.21777", "4 minutes on 1 core")
 KINDS = ("memorised", "spurious", "generalised")
 HIGHEST, LOWEST, LEVELS = 4.0, 0.04, 24  # noise levels of the digits
 LEFT = 0.3  # noise that is left on the circle
@@ -140,24 +140,27 @@ def claims(runs: list[dict], rings: list[list[dict]]):
     peak = max(range(len(sizes)), key=lambda k: shares["spurious"][k])
     most = shares["spurious"][peak]
     inside = 0 < peak < len(sizes) - 1 and most > 2 * max(shares["spurious"][0], shares["spurious"][-1])
-    ours = f"most, {most:.0%}, at {sizes[peak]} digits"
-    yield Claim("spurious states appear between both (learned score)", "a peak at the transition", ours, judged(inside and most > 0.1, inside))
+    new = shares["generalised"][peak]
+    ours = f"most, {most:.0%}, at {sizes[peak]} digits, where {new:.0%} are generalised"
+    verdict = judged(inside and most > 0.1 and most > new, inside)
+    yield Claim("spurious states appear between both (learned score)", "a peak at the transition", ours, verdict)
     ours = f"apart {first['twins']:.2f} at {sizes[0]}, {last['twins']:.2f} at {sizes[-1]} (in spacings); from other noise {last['strangers']:.2f}"
     verdict = judged(last["twins"] < 0.5 * last["strangers"], last["twins"] < 0.8 * last["strangers"])
-    yield Claim("what generalises is the same from the same noise in networks of disjoint digits", "(a test added here)", ours, verdict)
+    yield Claim("what generalises is the same from the same noise in networks of disjoint digits", "a test added here", ours, verdict, own=True)
     exact = min(run["exact copies"] for run in runs)
     ours = f"at least {exact:.1%} copies at every size"
     yield Claim("the exact score, taken to the end, retrieves stored samples", "always", ours, judged(exact > 0.99, exact > 0.9))
     alone, between = Seeds.of(rings[0], "memorised"), max(Seeds.of(found, "spurious").mean for found in rings)
     smooth, rest = Seeds.of(rings[-1], "generalised"), Seeds.of(rings[-1], "at rest")
-    ours = f"memorised {alone} of {rings[0][0]['count']}; spurious up to {between:.2f}; generalised {smooth} of {rings[-1][0]['count']} ({rest} at rest)"
-    verdict = judged(alone.mean > 0.9 and between > 0.5 and smooth.mean > 0.5, alone.mean > 0.9 and between > 0.5)
+    ours = f"memorised {alone} of {rings[0][0]['count']}; spurious up to {between:.2f}; generalised {smooth} of {rings[-1][0]['count']}, {rest} at rest"
+    order = alone.mean > 0.9 and between > 0.5
+    verdict = judged(order and smooth.mean > 0.5 and rest.mean > 0.5, order)
     yield Claim(f"circle, exact energy, noise σ = {LEFT} left: memorised, spurious, generalised as points are added", "in this order", ours, verdict)
     late = [found for found in rings if found[0]["count"] >= 100]
     if len(late) > 2:
         law = power_law([found[0]["count"] for found in late], [Seeds.of(found, "roughness").mean for found in late])
         ours = f"roughness ∝ n^{law.exponent:.2f}: flat in the limit, never before"
-        yield Claim("the minima along the circle become one valley", "a continuous valley", ours, judged(law.exponent < -0.4, law.exponent < 0))
+        yield Claim("the minima along the circle become one valley", "a continuous valley", ours, judged(rest.mean > 0.5, law.exponent < -0.4))
 
 
 def drawn(runs: list[dict], rings: list[list[dict]]) -> Figure:

@@ -20,8 +20,8 @@ from hopfield_amem.analysis import scaling, take
 from hopfield_amem.analysis.plots.base import COLOURS, MARKERS
 from hopfield_amem.analysis.scaling import Dynamics
 
-PAPER = Paper("Learning associative memories with gradient descent", "2402.18724", "1 minute on one core")
-TWO = {10.0: (0.6931, 1.1631, 0.4976, 0.7528, 0.6438, 1.3487, 0.2896, 0.3343, 0.5587), 1.0: (0.6931, 0.5898, 0.5564, 0.5413, 0.5318, 0.5242, 0.5174, 0.5109)}
+PAPER = Paper("Learning associative memories with gradient descent", "2402.18724", "3 minutes on one core")
+TWO = (10.0, 1.0)  # rates of the two particles
 RATES, WIDTHS, PARTICLES = (3.0, 10.0, 20.0, 100.0), (3, 5, 10), 5  # the paper's code has rates up to 20
 CROWDS, DIRECTIONS = (3, 10, 30), 3600
 
@@ -35,7 +35,7 @@ def work(scale: Scale) -> Reproduction:
     several = take(few_particles, asked, folder=scale.runs, title="five particles")
     asked = [{"inputs": count, "steps": scale.pick(60, 400), "seed": seed} for count in CROWDS for seed in range(scale.pick(3, 40))]
     crowded = take(too_many_particles, asked, folder=scale.runs, title="too many particles")
-    claims = (*two_claims(two), *alone_claims(alone), *several_claims(several), *crowded_claims(crowded), TRANSFORMER)
+    claims = (two_claim(two), *alone_claims(alone), *several_claims(several), *crowded_claims(crowded), TRANSFORMER)
     numbers = {"two": {rate: found.to_json() for rate, found in two.items()}, "orthogonal": alone, "several": several, "crowded": crowded}
     return Reproduction(claims, figure(two, alone, several, crowded), numbers)
 
@@ -75,18 +75,14 @@ def too_many_particles(config: dict[str, Any]) -> dict[str, Any]:
     return {"best": best, "last": float(found.errors[-1]), "least": least, "path": path.tolist()}
 
 
-def two_claims(two: dict[float, Dynamics]) -> tuple[Claim, ...]:
-    fast, slow = two[10.0], two[1.0]
-    off = max(float((found.losses[: len(TWO[rate])] - torch.tensor(TWO[rate])).abs().max()) for rate, found in two.items())
+def two_claim(two: dict[float, Dynamics]) -> Claim:
+    fast, slow = (two[rate] for rate in TWO)
     ends = f"{float(fast.losses[-1]):.3f} and {float(slow.losses[-1]):.3f}"
-    return (
-        Claim("two particles, e₁·e₂ = 0.95, p = ¾, ¼: losses of the first steps", "η = 10: 0.693 1.163 0.498 0.753 …", f"within {off:.0e}", judged(off < 1e-4)),
-        Claim(
-            "large rates: spikes of the loss, and faster afterwards",
-            "η = 10 oscillates and ends below η = 1",
-            f"{fast.oscillations} and {slow.oscillations} rises, losses {ends}",
-            judged(fast.oscillations > slow.oscillations == 0 and fast.losses[-1] < slow.losses[-1]),
-        ),
+    return Claim(
+        "two particles, e₁·e₂ = 0.95: large rates spike, and are faster afterwards",
+        "η = 10 oscillates and ends below η = 1",
+        f"{fast.oscillations} and {slow.oscillations} rises, losses {ends}",
+        judged(fast.oscillations > slow.oscillations == 0 and fast.losses[-1] < slow.losses[-1]),
     )
 
 

@@ -19,7 +19,7 @@ from hopfield_amem.analysis import take
 from hopfield_amem.analysis.plots.base import COLOURS, MARKERS
 
 PAPER = Paper(
-    "Do LLMs dream of elephants (when told not to)? Latent concept association and associative memory in transformers", "2406.18400", "2 minutes on 1 core"
+    "Do LLMs dream of elephants (when told not to)? Latent concept association and associative memory in transformers", "2406.18400", "4 minutes on 1 core"
 )
 CLUSTER = 2  # the first bits that the concepts of a cluster share
 SHARES = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8)  # of a context that speaks of something else

@@ -54,12 +54,14 @@ class Claim:
         paper: its number or statement.
         ours: the number found, with its interval where there is one.
         verdict: "reproduces", "in part", "does not reproduce" or "not tested"; computed from the number where that is possible.
+        own: not a claim of the paper, but derived here or taken from elsewhere: shown as such, and not counted.
     """
 
     what: str
     paper: str
     ours: str
     verdict: Verdict
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def reproduce(script: str, paper: Paper, work: Callable[[Scale], Reproduction]) 
 def rendered(record: dict[str, Any]) -> str:
     """The part of a paper's page that its script writes."""
     where = record["environment"]
-    rows = [f"| {claim['what']} | {claim['paper']} | {claim['ours']} | {claim['verdict']} |" for claim in record["claims"]]
+    rows = [f"| {claim['what']} | {claim['paper']} | {claim['ours']} | {claim['verdict']}{' (not the paper’s)' * claim['own']} |" for claim in record["claims"]]
     lines = [
         BEGIN, "", f"![{record['paper']['title']}](results/{record['name']}.png)", "", "| claim | the paper | here | verdict |", "|---|---|---|---|", *rows, "",
         f"`{record['command']}`: {record['paper']['cost']}. Run on {where['device']}; "
@@ -146,7 +148,7 @@ def index() -> Path:
     records = sorted(map(_read, (PAGES / "results").glob("*.json")), key=lambda record: record["paper"]["title"])
     rows = []
     for record in records:
-        verdicts = Counter(claim["verdict"] for claim in record["claims"])
+        verdicts = Counter(claim["verdict"] for claim in record["claims"] if not claim["own"])
         paper = f"[{record['paper']['title']}]({record['name']}.md), [{record['paper']['arxiv']}](https://arxiv.org/abs/{record['paper']['arxiv']})"
         rows.append(" | ".join([f"| {paper}", *(str(verdicts[verdict] or "") for verdict in VERDICTS), f"{record['paper']['cost']} |"]))
     heading = ["| paper | " + " | ".join(VERDICTS) + " | in full |", "|---|" + "---:|" * len(VERDICTS) + "---|"]
@@ -156,9 +158,11 @@ def index() -> Path:
 def _record(name: str, paper: Paper, found: Reproduction, full: bool, work: Any) -> dict[str, Any]:
     command = f"python examples/papers/{name}.py" + " --full" * full
     where = {part: entry for part, entry in environment(work).items() if part != "machine"}
+    without = lambda entry: {part: value for part, value in entry.items() if part != "environment"}  # of single runs: the one above stands for all
+    numbers = json.loads(json.dumps(plain(found.numbers)), object_hook=without)
     return {
         "name": name, "paper": asdict(paper), "command": command, "full": full, "environment": where,
-        "claims": [asdict(claim) for claim in found.claims], "numbers": plain(found.numbers),
+        "claims": [asdict(claim) for claim in found.claims], "numbers": numbers,
     }  # fmt: skip
 
 

@@ -18,18 +18,17 @@ AVERAGES = {
     "softmax": "token t changes the memory by 1/t",
     "softmax, cold": "the same, whatever the temperature",
     "average": "the same for S ← (1 − 1/t) S + v kᵀ/t",
-    "DeltaFormer": "1/t, were it true of all memories",
 }
-OTHERS = {"linear": "a sum", "fading": "a gate of 0.99", "delta": "constant rate", "delta, 1/t": "rate 1/t"}
+OTHERS = {"DeltaFormer": "softmax κ₁", "linear": "a sum", "fading": "a gate of 0.99", "delta": "constant rate", "delta, 1/t": "rate 1/t"}  # not the paper's
 
 
-def exponent_claim(memory: str, paper: str, curves: list[UpdateCurve]) -> Claim:
+def exponent_claim(memory: str, paper: str, curves: list[UpdateCurve], *, own: bool = False) -> Claim:
     """The exponents of one memory, all widths and heads, and whether 1/t holds."""
     found = [curve.fit.exponent for curve in curves if curve.fit is not None]
     verdicts = [curve.holds for curve in curves]
     off = [abs(end - exponent) for curve in curves if curve.fit for exponent, ends in [(curve.fit.exponent, curve.fit.interval)] for end in ends]
     ours = f"{min(found):.3f} to {max(found):.3f} (intervals within ± {max(off):.3f})" if found else "no law"
-    return Claim(f"exponent of ‖ΔW_t‖: {memory}", paper, ours, judged(all(v is True for v in verdicts), any(v is True for v in verdicts)))
+    return Claim(f"exponent of ‖ΔW_t‖: {memory}", paper, ours, judged(all(v is True for v in verdicts), any(v is True for v in verdicts)), own)
 
 
 def shape_claims(curves: list[UpdateCurve]) -> list[Claim]:
@@ -48,8 +47,9 @@ def limit_claims(found: InContextUpdates) -> list[Claim]:
     for memory in ("softmax", "softmax, cold", "average", "DeltaFormer"):
         exponents = [curve.approach for curve in found.curves if curve.memory == memory]
         holds = [abs(exponent - CLAIM) <= TOLERANCE for exponent in exponents]
+        paper = "1/t, were it true of all memories" if memory == "DeltaFormer" else "tends to a fixed, optimal memory"
         ours = f"exponent {min(exponents):.2f} to {max(exponents):.2f}"
-        claims.append(Claim(f"‖W_t − W*‖² falls as 1/t: {memory}", "tends to a fixed, optimal memory", ours, judged(all(holds), any(holds))))
+        claims.append(Claim(f"‖W_t − W*‖² falls as 1/t: {memory}", paper, ours, judged(all(holds), any(holds)), own=memory == "DeltaFormer"))
     return claims
 
 
@@ -63,7 +63,7 @@ def constant_claim(found: InContextUpdates, contexts: Contexts) -> Claim:
     last = curve.error[:, -4:] * curve.times[-4:]
     value, error = float(last.mean()), float(last.mean(1).std() / math.sqrt(len(last)))
     ours, near = f"t · MSE = {value:.1f} ± {2 * error:.1f} at the last times", abs(value / constant - 1) < 0.1
-    return Claim(f"E‖o_t − o*‖² = C/t, softmax, width {curve.width}", f"C = {constant:.1f} (derived for Gaussian keys)", ours, judged(near))
+    return Claim(f"E‖o_t − o*‖² = C/t, softmax, width {curve.width}", f"derived here for Gaussian keys: C = {constant:.1f}", ours, judged(near), own=True)
 
 
 def work(scale: Scale) -> Reproduction:
@@ -74,7 +74,7 @@ def work(scale: Scale) -> Reproduction:
     claims = [
         *shape_claims(named["softmax"]),
         *(exponent_claim(memory, AVERAGES[memory], named[memory]) for memory in list(AVERAGES)[1:]),
-        *(exponent_claim(f"{memory} ({kind})", "1/t, were it true of all memories", named[memory]) for memory, kind in OTHERS.items()),
+        *(exponent_claim(f"{memory} ({kind})", "1/t, were it true of all memories", named[memory], own=True) for memory, kind in OTHERS.items()),
         *limit_claims(found),
         constant_claim(found, contexts),
     ]
