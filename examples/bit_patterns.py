@@ -1,4 +1,4 @@
-"""Story 5: layers that learn at their defaults. Is one of eight signals among the sixteen bit patterns of a bag? hopfield-layers' own task."""
+"""Layers that learn at their defaults. Is one of eight signals among the sixteen bit patterns of a bag? hopfield-layers' own task."""
 
 import sys
 from pathlib import Path

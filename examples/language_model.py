@@ -1,6 +1,6 @@
 """Five memories in one language model: a byte-level transformer on CPython's own documentation, where only the token mixer changes.
 
-python examples/language_model.py [--steps 80] [--only softmax "3 steps"]; several seeds and the study around it: benchmarks/language_model.py.
+python examples/language_model.py [--steps 80] [--only softmax "3 steps"]; several seeds and the study around it: benchmarks/learning.py language.
 """
 
 import argparse

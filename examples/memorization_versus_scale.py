@@ -1,4 +1,4 @@
-"""Story 2: memorization against scale. How many real digits a memory recalls as the number stored and the size of a pattern grow."""
+"""Story 2: see what a memory holds. How many real digits a memory recalls as the number stored and the size of a pattern grow."""
 
 from functools import partial
 

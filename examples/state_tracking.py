@@ -1,4 +1,4 @@
-"""Story 4: state tracking. A memory that erases what it overwrites follows exchanges that attention, however trained, does not."""
+"""State tracking. A memory that erases what it overwrites follows exchanges that attention, however trained, does not."""
 
 import sys
 from pathlib import Path
