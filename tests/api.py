@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
@@ -15,15 +16,23 @@ PACKAGES = (
     ".analysis.memory_model", ".analysis.plots", ".analysis.runs", ".analysis.scaling", ".analysis.snr",
     ".distributed", ".integrations.huggingface", ".storage", ".streamed", ".testing",
 )  # fmt: skip
+NEEDS = {".integrations.huggingface": "transformers"}  # packages that an extra installs
 
 
 def lines() -> list[str]:
     """Every public name with its signature, by package."""
     found = []
     for package in PACKAGES:
+        if package in missing():
+            continue
         module = importlib.import_module(f"hopfield_amem{package}")
         found += [f"{module.__name__}.{name}{described(getattr(module, name))}" for name in sorted(public(module))]
     return found
+
+
+def missing() -> list[str]:
+    """The packages that cannot be looked at here, because what they need is not installed."""
+    return [package for package, needed in NEEDS.items() if importlib.util.find_spec(needed) is None]
 
 
 def public(module) -> list[str]:
@@ -33,7 +42,9 @@ def public(module) -> list[str]:
 
 
 def described(thing: object) -> str:
-    """The signature of a function; of a class also those of its public methods; nothing of anything else."""
+    """The signature of a function; of a class also those of its public methods; nothing of anything else, nor of exceptions, whose differ between Pythons."""
+    if inspect.isclass(thing) and issubclass(thing, BaseException):
+        return ": exception"
     if inspect.isclass(thing):
         methods = [f"{name}{signature(member)}" for name, member in sorted(vars(thing).items()) if not name.startswith("_") and method(member)]
         return f"{signature(thing)}" + (f"  [{'; '.join(methods)}]" if methods else "")
@@ -59,4 +70,6 @@ def signature(thing: object) -> str:
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit("python tests/api.py --write")
+    if missing():
+        sys.exit(f"api.txt has lines of {', '.join(missing())} as well: pip install {', '.join(NEEDS[package] for package in missing())}")
     FILE.write_text("\n".join(lines()) + "\n", encoding="utf-8")

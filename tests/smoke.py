@@ -28,7 +28,9 @@ def library(folder: Path) -> None:
     patterns = torch.randn(20, 16)
     assert retrieve(presets.entmax(), patterns[:3], patterns).shape == (3, 16)
     assert HopfieldAttention(16, 4)(torch.randn(2, 5, 16)).shape == (2, 5, 16)
-    print(check_energy(presets.epanechnikov(0.1)))
+    report = check_energy(presets.epanechnikov(0.1))
+    assert report.held, report
+    print(report)
     memory = PatternMemory(16)
     memory.store(patterns[:10])
     memory.save(folder / "memory.safetensors")
@@ -50,13 +52,14 @@ def commands(folder: Path) -> None:
     told("demo", "--quick", "--out", "demo", folder=folder)
     assert list((folder / "demo").glob("*.png"))
     asked = [*COMMAND, "memorize", "--preset", "tiny", "--processes", "1", "--out", "study"]
-    study = subprocess.Popen(asked, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    until = time.time() + 240
-    while study.poll() is None and time.time() < until and len(list((folder / "study").rglob("*.json"))) < 4:
-        time.sleep(0.5)
-    study.terminate()
-    _, said = study.communicate()
-    assert list((folder / "study").rglob("*.json")), said.decode()
+    with (folder / "said.txt").open("w+", encoding="utf-8") as said:  # a pipe that nobody reads would stop the study when it is full
+        study = subprocess.Popen(asked, cwd=folder, stdout=subprocess.DEVNULL, stderr=said)
+        until = time.time() + 240
+        while study.poll() is None and time.time() < until and len(list((folder / "study").rglob("*.json"))) < 4:
+            time.sleep(0.5)
+        study.terminate()
+        study.wait()
+    assert list((folder / "study").rglob("*.json")), (folder / "said.txt").read_text(encoding="utf-8")
     told("report", "study", "--out", "page", folder=folder)
     assert "<html" in next((folder / "page").glob("*.html")).read_text(encoding="utf-8")
 

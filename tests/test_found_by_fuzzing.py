@@ -4,8 +4,25 @@ import pytest
 import torch
 
 from hopfield_amem import Memory, ReadEnergy, associate, presets, retrieve
-from hopfield_amem.energies import Blend, Dot, Epanechnikov, Exp, Log, Power, Rounded, Simplex, Tsallis
-from hopfield_amem.layers import HopfieldFFN
+from hopfield_amem.descent import FixedPoint
+from hopfield_amem.energies import (
+    Blend,
+    ConjugatePower,
+    Cosine,
+    Dot,
+    Epanechnikov,
+    Euclidean,
+    Exp,
+    Free,
+    Log,
+    Power,
+    RectifiedPower,
+    Rounded,
+    Simplex,
+    Sum,
+    Tsallis,
+)
+from hopfield_amem.layers import HopfieldAttention, HopfieldFFN
 
 BACKENDS = pytest.mark.parametrize("backend", ["reference", "chunked"])
 
@@ -18,6 +35,67 @@ def test_gradients_stay_numbers_where_the_sum_of_f_nearly_underflows(backend):
         keys = torch.zeros(3, 4, requires_grad=True)
         read = retrieve(presets.hybrid(0.1, 1.0), query, keys, 30 * torch.eye(3), backend=backend)
         assert all(grad.isfinite().all() for grad in torch.autograd.grad(read.sum(), (query, keys)))
+
+
+@BACKENDS
+def test_small_sums_are_read_as_in_float64(backend):
+    """Sums of F down to e⁻⁸⁰ are numbers of float32 whose reciprocals are numbers, too."""
+    query, keys, values = 1e-4 * torch.randn(3, 8), 1e-4 * torch.randn(5, 8), torch.randn(5, 2)
+    power = ReadEnergy(Dot(), Power(4), Log())
+    shift = ReadEnergy(Euclidean(), Exp(), Sum(), Free())
+    far = torch.tensor([[72.0], [75.0], [77.0]]).mul(2).sqrt()  # scores −72, −75, −77
+    near = torch.tensor([[0.0], [-0.01]])
+
+    def answers(kind):
+        given = [t.to(kind).requires_grad_() for t in (query, keys, values, far, near)]
+        read = retrieve(power, *given[:3], backend=backend)
+        yield read
+        yield from torch.autograd.grad(read.sum(), given[:3])
+        yield retrieve(shift, given[3], given[4], given[2][:2], backend=backend)
+        yield FixedPoint(steps=1)(shift, given[3], given[4], backend=backend).state
+        yield FixedPoint(steps=1)(presets.hybrid(0.1, 1.0), given[3], given[4], backend=backend).state
+
+    for mine, truth in zip(answers(torch.float32), answers(torch.float64), strict=True):
+        assert truth.isfinite().all() and truth.abs().max() > 0
+        torch.testing.assert_close(mine.double(), truth, rtol=1e-3, atol=1e-6)
+
+
+def test_derivatives_of_a_steep_simplex_do_not_move_its_weights():
+    """Newton's step away from the root, where a slot enters with a slope of infinity, made weights sum to 3 instead of 1."""
+    energy = ReadEnergy(Dot(), ConjugatePower(12.0), Simplex())
+    query, keys = torch.randn(2000, 4, dtype=torch.float64).requires_grad_(), torch.randn(9, 4, dtype=torch.float64)
+    assert (energy.weights(query, keys).sum(-1) - 1).abs().max() < 0.1  # what 53 bits of a τ leave
+
+
+@pytest.mark.parametrize("alpha", [13.0, 20.0])
+def test_a_simplex_steeper_than_floats_is_refused(alpha):
+    with pytest.raises(ValueError, match="no steeper than float64 can tell"):
+        ReadEnergy(Dot(), ConjugatePower(alpha), Simplex())
+
+
+def test_half_precision_has_small_sums_too():
+    """Weights were all 0 in float16 wherever ΣF was below 4096."""
+    score = torch.randn(3, 7).half()
+    torch.testing.assert_close(Log().weights(RectifiedPower(2), score), Log().weights(RectifiedPower(2), score.float()).half(), rtol=5e-3, atol=5e-3)
+    assert Log().weights(Power(2), torch.zeros(3, 7).half()).eq(0).all()
+    layer = HopfieldAttention(8, energy=presets.epanechnikov(0.1), heads=2).half()
+    assert (layer.association(torch.randn(1, 4, 8).half()).sum(-1) > 0.5).all()
+    block = HopfieldFFN(8, 16, ReadEnergy(Euclidean(), Exp(), Sum(), Free(), beta=0.1), gated=True, dtype=torch.float16)
+    tokens = torch.randn(4, 8).half()
+    torch.testing.assert_close(block(tokens), block.float()(tokens.float()).half(), rtol=2e-2, atol=2e-2)
+    query, keys = torch.randn(3, 4), torch.randn(5, 4)
+    spec = ReadEnergy(Dot(), Power(2), Log())
+    with torch.autocast("cpu", torch.float16):
+        found = spec.weights(query, keys)
+    torch.testing.assert_close(found.float(), spec.weights(query, keys), rtol=2e-2, atol=2e-2)
+
+
+@BACKENDS
+def test_a_sum_that_overflows_to_minus_infinity_is_refused(backend):
+    """It gave weights of −0."""
+    energy = ReadEnergy(Dot(), lambda s: (s + 31) ** 3, Log())
+    with pytest.raises(ValueError, match="overflowed"):
+        retrieve(energy, -1e7 * torch.ones(1, 4), 1e6 * torch.ones(2, 4), torch.eye(2), backend=backend)
 
 
 def test_a_memory_that_forgets_has_gradients_where_it_nearly_forgot():
@@ -44,7 +122,7 @@ def test_a_simplex_without_a_solution_is_refused(separation):
             ReadEnergy(Dot(), separation, Simplex(total))
 
 
-@pytest.mark.parametrize("separation", [Exp(), Tsallis(3.0), Tsallis(5.0)], ids=str)
+@pytest.mark.parametrize("separation", [Exp(), Tsallis(3.0), Tsallis(5.0), ConjugatePower(2.5)], ids=str)
 def test_a_simplex_with_a_steep_slope_is_not(separation):
     weights = ReadEnergy(Dot(), separation, Simplex(2)).weights(torch.randn(3, 4, dtype=torch.float64), torch.randn(9, 4, dtype=torch.float64))
     torch.testing.assert_close(weights.sum(-1), torch.full((3,), 2.0, dtype=torch.float64))
@@ -66,6 +144,25 @@ def test_a_feed_forward_memory_says_when_it_overflows():
         layer(torch.full((2, 8), torch.nan, dtype=torch.float16))
 
 
+def test_a_feed_forward_memory_looks_at_its_parameters_only_when_a_result_is_not_finite(monkeypatch):
+    """Sums of all parameters cost as much as the block itself."""
+    layer, passes = HopfieldFFN(8, 16, presets.relu_feed_forward()), []
+    named = layer.named_parameters
+    monkeypatch.setattr(layer, "named_parameters", lambda: passes.append(1) or named())
+    layer(torch.randn(2, 8))
+    assert not passes
+    with torch.no_grad():
+        layer.values.bias[3] = torch.nan
+    with pytest.raises(ValueError, match=r"values.bias holds NaN or Inf \(first at index \(3,\)\)"):
+        layer(torch.randn(2, 8))
+
+
 def test_a_beta_beyond_all_floats_is_refused():
     with pytest.raises(ValueError, match="positive and finite"):
         presets.log_sum_exp(10**400)
+
+
+def test_a_zero_vector_has_no_direction_in_half_precision():
+    """torch's least length is 0 in float16, and 0 / 0 is NaN."""
+    for dtype in (torch.float16, torch.bfloat16):
+        assert Cosine()(torch.ones(2, 3, dtype=dtype), torch.zeros(1, 3, dtype=dtype)).eq(0).all()

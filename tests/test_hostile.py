@@ -6,12 +6,15 @@ import os
 import pickle
 import struct
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.filesystem import _StorageInfo
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, BytesStorageMetadata, Metadata, MetadataIndex
 from typer.testing import CliRunner
 
 from hopfield_amem import presets
@@ -19,6 +22,7 @@ from hopfield_amem.analysis.memorization import Memorization
 from hopfield_amem.analysis.runs import records, status
 from hopfield_amem.cli import app
 from hopfield_amem.distributed import Ranks, ShardedMemory
+from hopfield_amem.distributed.metadata import Plain, Reader
 from hopfield_amem.layers import PatternMemory
 from hopfield_amem.storage import FORMAT, load_memory, load_spec, save_memory
 from hopfield_amem.streamed import StreamedMemory
@@ -49,8 +53,10 @@ def stored(tmp_path):
     return tmp_path / "memory.safetensors"
 
 
-def refused(act, *kinds, largest=2**24):
-    """One sentence, in no more than so much memory."""
+def refused(act, *kinds, largest=2**24, resident=2**27):
+    """One sentence, in no more than so much memory: of Python's objects, and of the process."""
+    begin_peak()
+    before = peak()
     tracemalloc.start()
     try:
         with pytest.raises(kinds or (ValueError,)) as caught:
@@ -59,7 +65,21 @@ def refused(act, *kinds, largest=2**24):
         assert tracemalloc.get_traced_memory()[1] < largest
     finally:
         tracemalloc.stop()
+    assert peak() - before < resident
     return str(caught.value)
+
+
+def begin_peak():
+    """Let Linux measure the peak of memory anew; elsewhere nothing."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak() -> int:
+    """Bytes that the process held at most; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def header(text: bytes, length: int | None = None) -> bytes:
@@ -150,6 +170,66 @@ def test_a_checkpoint_whose_metadata_would_run_something_runs_nothing(checkpoint
         (folder / ".metadata").write_bytes(pickled)
         assert "no part of a checkpoint" in refused(lambda: memory.load(folder))
     assert not trap.exists() and len(memory) == 5
+
+
+def trapped(trap):
+    """A pickle with a trap, as torch writes one."""
+    written = io.BytesIO()
+    torch.save(Trap(trap), written)
+    return written.getvalue()
+
+
+def test_a_checkpoint_whose_data_would_run_something_runs_nothing(checkpoint, tmp_path):
+    """Declared as bytes, an entry is a pickle to torch; declared as a tensor, it is read with ``weights_only``."""
+    folder, memory = checkpoint
+    trap, honest = tmp_path / "sprung", (folder / ".metadata").read_bytes()
+    (folder / "other.distcp").write_bytes(pickled := trapped(trap))
+    for name in ("next", "0.patterns", "0.ids", "1.patterns"):
+        for declared in (lambda entry: BytesStorageMetadata(), lambda entry: entry):
+
+            def change(found, name=name, declared=declared):
+                found.state_dict_metadata[name] = declared(found.state_dict_metadata.get(name, found.state_dict_metadata["0.patterns"]))
+                for index in [index for index in found.storage_data if index.fqn == name]:
+                    found.storage_data[index] = _StorageInfo("other.distcp", 0, len(pickled))
+                found.storage_data[MetadataIndex(name)] = _StorageInfo("other.distcp", 0, len(pickled))
+
+            rewritten(folder, change)
+            refused(lambda: memory.load(folder))
+            (folder / ".metadata").write_bytes(honest)
+    for file in folder.glob("*.distcp"):
+        file.write_bytes(pickled + bytes(2**16))
+    refused(lambda: memory.load(folder), ValueError, OSError)
+    assert not trap.exists() and len(memory) == 5
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [b"cpathlib\nPosixPath\n(N(dVname\nVother\nstb.", b"ctorch.distributed.checkpoint.metadata\nMetadata\n(N(dV__init__\nNstb.",
+     b"ctorch.serialization\n_get_layout\n(N(dV__name__\nVother\nstb.",
+     b"ctorch.distributed.checkpoint.metadata\n_MEM_FORMAT_ENCODING\n(I0\ntR(dV_value_\nI7\nsb."],
+    ids=["Path", "Metadata", "function", "member"],
+)  # fmt: skip
+def test_a_checkpoint_changes_no_class(pickled, tmp_path):
+    held = (Path.name, Metadata.__init__, torch.serialization._get_layout.__name__, _MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT.value)
+    (tmp_path / ".metadata").write_bytes(pickled)
+    assert "sets attributes" in refused(lambda: Reader(tmp_path).read_metadata())
+    assert held == (Path.name, Metadata.__init__, torch.serialization._get_layout.__name__, _MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT.value)
+
+
+def test_attributes_are_looked_up_on_memory_formats_only():
+    """Early releases of Python 3.11 write a member of an enumeration as ``getattr(owner, name)``."""
+    written = b"cbuiltins\ngetattr\n(ctorch.distributed.checkpoint.metadata\n_MEM_FORMAT_ENCODING\nV%b\ntR."
+    assert Plain(io.BytesIO(written % b"TORCH_PRESERVE_FORMAT")).load() is _MEM_FORMAT_ENCODING.TORCH_PRESERVE_FORMAT
+    others = b"cbuiltins\ngetattr\n(ctorch.distributed.checkpoint.metadata\nMetadata\nV__init__\ntR."
+    for pickled in (others, written % b"__class__", written % b"mro"):
+        with pytest.raises(pickle.UnpicklingError, match="no memory format"):
+            Plain(io.BytesIO(pickled)).load()
+
+
+@pytest.mark.parametrize("pickled", [b"Nr" + struct.pack("<I", 2**24) + b".", b"\x96" + struct.pack("<Q", 2**29) + b"."], ids=["memo", "bytearray"])
+def test_a_short_description_takes_little_memory(pickled, tmp_path):
+    (tmp_path / ".metadata").write_bytes(pickled)
+    refused(lambda: Reader(tmp_path).read_metadata())
 
 
 def test_a_checkpoint_names_files_of_its_folder_and_no_more_than_they_hold(checkpoint, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -224,10 +225,11 @@ def _beta(beta: float | Tensor, state: Tensor, lead: torch.Size) -> None:
         raise ValueError("The inverse temperature beta must be positive everywhere, and finite. Parametrise a learned one as log_beta.exp() or softplus.")
 
 
-def contents(energy: object, named: dict[str, Tensor | None], result: Tensor) -> None:
-    """Explain a result that is not finite: name the input that holds NaN or Inf, or say that the scores overflow.
+def contents(energy: object, named: Mapping[str, Tensor | None], result: Tensor, parameters: Callable[[], Iterable[tuple[str, Tensor]]] = tuple) -> None:
+    """Explain a result that is not finite: name the input or the parameter that holds NaN or Inf, or say that the scores overflow.
 
-    The result is small and shows every NaN, unless F has finite reach: there NaN is just out of reach, so inputs are looked at.
+    The result is small and shows every NaN, unless F has finite reach: there NaN is just out of reach, so inputs are looked at. Parameters, which may be
+    many, never are while the result is finite.
     """
     if result.device.type != "cpu":
         return  # reading costs a synchronisation
@@ -236,7 +238,7 @@ def contents(energy: object, named: dict[str, Tensor | None], result: Tensor) ->
     looked_at = [result, *(given.values() if reach < math.inf else ())]
     if all(readable(t.sum().isfinite(), True) for t in looked_at):  # one pass; a sum that overflows is looked at again
         return
-    for name, tensor in given.items():
+    for name, tensor in (*given.items(), *parameters()):
         if not readable(tensor.isfinite().all(), True):
             bad = (~tensor.isfinite()).nonzero()[0].tolist()
             raise ValueError(f"{name} holds NaN or Inf (first at index {tuple(bad)}). Remove or repair such patterns before storing or querying them.")

@@ -108,7 +108,7 @@ class HopfieldFFN(nn.Module):
         if self.given.divides:
             weights = self.given.averaged(weights, weights.sum(-1, keepdim=True))
         read = self._read(weights if gate is None else weights * gate)
-        checks.contents(self.given, {"x": x, **dict(self.named_parameters())}, read)
+        checks.contents(self.given, {"x": x}, read, self.named_parameters)
         return read
 
     def energy(self, x: Tensor) -> Tensor:

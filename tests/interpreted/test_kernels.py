@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hopfield_amem import ReadEnergy, explain, presets, retrieve
 from hopfield_amem.energies import Dot, Euclidean, Exp, Hypercube, Invariant, Log, Power, RectifiedPower, Sum
 from hopfield_amem.kernels import Gates, engine
+from hopfield_amem.kernels.triton import launch
 
 SOME = ["log_sum_exp", "epanechnikov", "entmax", "softmax1", "relu_feed_forward", "cosine", "own similarity and separation"]
 
@@ -285,3 +286,24 @@ def test_a_deleted_slot_may_hold_anything_finite(device):
 def test_an_extreme_temperature_is_refused(device):
     with pytest.raises(ValueError, match="β must lie between"):
         retrieve(presets.log_sum_exp(1e60), torch.randn(3, 4, device=device), torch.randn(5, 4, device=device), backend="triton")
+
+
+@pytest.mark.parametrize("null", [False, True])
+@pytest.mark.parametrize("splits", [1, 3])
+def test_small_sums_count_as_in_the_definition(splits, null, device, monkeypatch):
+    """ΣF of e⁻⁷⁷ is read, one of e⁻⁸³ is none, one that overflows is NaN."""
+    monkeypatch.setattr(launch, "_splits", lambda *_: splits)
+    energy = ReadEnergy(Dot(), Power(4), Log(null_slot=null))
+    query = torch.tensor([-77.0, -83.0, 100.0]).div(4).exp()[:, None] * torch.ones(3, 4) / 4
+    found = {}
+    for backend, kind in (("reference", torch.float32), ("triton", torch.float32), ("reference", torch.float64)):
+        given = [t.to(device, kind).requires_grad_() for t in (query, torch.ones(5, 4), torch.randn(5, 3, generator=torch.Generator().manual_seed(0)))]
+        bound = engine(energy, *given[:2], backend=backend)
+        gradients = torch.autograd.grad(bound.read(given[0][:1], given[2]).sum() + bound.value(given[0][:1]).sum(), given)
+        found[backend, kind] = bound.read(given[0], given[2]), bound.value(given[0]), *gradients
+    (output, value, *gradients), exact = found["triton", torch.float32], found["reference", torch.float64][2:]
+    torch.testing.assert_close((output, value), found["reference", torch.float32][:2], rtol=1e-4, atol=1e-5, equal_nan=True)
+    assert output[2].isnan().all() and value[2].isnan() and bool(output[0].any())
+    assert null or (not output[1].any() and value[1] == -torch.inf)
+    for mine, truth in zip(gradients, exact, strict=True):
+        torch.testing.assert_close(mine.double(), truth, rtol=1e-3, atol=1e-5)

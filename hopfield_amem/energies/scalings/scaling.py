@@ -191,11 +191,18 @@ def _logarithm(shift: Tensor, total: Tensor) -> Tensor:
 
 
 def normal(total: Tensor) -> Tensor:
-    """A sum of F that can be divided by: 0 where it is so small (e⁻⁶⁹ in float32) that its reciprocal, times a gradient, need not be a number, and NaN where
-    it overflowed, so that a read says so instead of finding nothing.
+    """A sum of F that can be divided by: 0 where it is less than the least that counts, and NaN where it overflowed, so that a read says so instead of
+    finding nothing.
     """
-    found = torch.where(total.abs() < 2**26 * torch.finfo(total.dtype).tiny, 0.0, total)
-    return torch.where(total == math.inf, math.nan, found)
+    found = torch.where(total.abs() < least(total.dtype), 0.0, total)
+    return torch.where(total.isinf(), math.nan, found)
+
+
+def least(dtype: torch.dtype) -> float:
+    """The least sum of F that counts as one, 2¹⁰ times the smallest normal number (e⁻⁸⁰ in float32): its reciprocal, times gradients up to some thousands,
+    is a number. Half precision has no such room: all sums but 0 count.
+    """
+    return 0.0 if dtype == torch.float16 else 2**10 * torch.finfo(dtype).tiny
 
 
 def has_null_slot(scaling: Scaling) -> bool:

@@ -114,8 +114,9 @@ class Simplex(Scaling):
         rises = not bool((slope < -1e-9).any() | (step < -1e-9).any()) and float(slope[0]) < 0.1 * needed <= 0.1 * float(slope[-1])
         if not rises or (not isinstance(separation, Tsallis) and jump(separation.slope, probe) > 0.02):
             raise ValueError(
-                f"Simplex needs a convex F whose slope rises continuously from 0 through {needed:g} (so that Σ F′(s − τ) = k has a solution); "
-                f"{separation} is not one. Use Exp() (softmax), Tsallis(2) (sparsemax), Tsallis(α) (α-entmax), or for k-subsets Clipped() or Softplus()."
+                f"Simplex needs a convex F whose slope rises continuously from 0 through {needed:g}, no steeper than float64 can tell (so that "
+                f"Σ F′(s − τ) = k has a solution); {separation} is not one. Use Exp() (softmax), Tsallis(2) (sparsemax), Tsallis(α) (α-entmax), or for "
+                "k-subsets Clipped() or Softplus()."
             )
 
     def formula(self, term, score):
@@ -187,9 +188,10 @@ class _Antiderivative(Separation):
 
 
 def jump(slope: Callable[[Tensor], Tensor], probe: Tensor) -> float:
-    """The largest step of a rising function between two neighbouring numbers, relative to its value above 1.
+    """The largest step of a rising function over a distance that float64 scores do not resolve, relative to its value above 1.
 
-    Intervals of a grid are halved, towards where it rises more, to the last bit.
+    Intervals of a grid are halved, towards where it rises more, to 2⁻⁶⁰ of their length. ``s^0.05`` is continuous and rises by 0.1 over that: no τ of
+    float64 makes its weights sum to k.
     """
     low, high = probe[:-1], probe[1:]
     for _ in range(60):
@@ -200,10 +202,15 @@ def jump(slope: Callable[[Tensor], Tensor], probe: Tensor) -> float:
 
 
 def polished(tau: Tensor, rise: Callable, bend: Callable, row: tuple) -> Tensor:
-    """The root τ of ``Σ a rise(s − τ) = total`` with its derivatives up to the second: two differentiable Newton steps at the solution."""
+    """The root τ of ``Σ a rise(s − τ) = total`` with its derivatives up to the second: two differentiable Newton steps at the solution.
+
+    They move τ by roundings at most: where a slot enters steeper than a τ can tell, Newton's step leads away from the root, and gives its derivatives only.
+    """
     score, presence, solvable, total = row
     for _ in range(2 if torch.is_grad_enabled() else 0):
         mass, slope = (masked(function, score - tau.unsqueeze(-1), presence).sum(-1) for function in (rise, bend))
         curved = solvable & (slope > 0)
-        tau = tau + torch.where(curved, (mass - total) / torch.where(curved, slope, 1.0), 0.0)
+        step = torch.where(curved, (mass - total) / torch.where(curved, slope, 1.0), 0.0)
+        rounding = 8 * torch.finfo(tau.dtype).eps * tau.detach().abs().clamp_min(1.0)
+        tau = tau + (step - torch.where(step.detach().abs() > rounding, step.detach(), 0.0))
     return tau

@@ -107,16 +107,16 @@ class Cosine(Similarity):
     confinement = Sphere()
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
-        return normalize(state, dim=-1) @ normalize(keys, dim=-1).mT
+        return _direction(state) @ _direction(keys).mT
 
     def invariant(self, product: Tensor, state_square: Tensor, key_square: Tensor) -> Tensor:
         return product * state_square.clamp_min(_SHORTEST).rsqrt() * key_square.clamp_min(_SHORTEST).rsqrt()
 
     def lift_state(self, state: Tensor) -> Tensor:
-        return normalize(state, dim=-1)
+        return _direction(state)
 
     def lift_keys(self, keys: Tensor) -> Tensor:
-        return normalize(keys, dim=-1)
+        return _direction(keys)
 
     def force(self, state: Tensor, pull: Tensor, mass: Tensor | None) -> Tensor:
         length = state.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(state.dtype).tiny)
@@ -125,6 +125,11 @@ class Cosine(Similarity):
 
     def formula(self, scale: str) -> str:
         return f"{scale} cos(x, ξ_μ)".lstrip()
+
+
+def _direction(vector: Tensor) -> Tensor:
+    """A vector of length 1; 0 for 0 in every dtype (the least length that torch takes, 1e-12, is 0 in float16)."""
+    return normalize(vector, dim=-1, eps=max(1e-12, torch.finfo(vector.dtype).tiny))
 
 
 @dataclass(frozen=True)

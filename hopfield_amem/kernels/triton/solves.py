@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...energies.scalings.scaling import normal
 from ..compiler import Compiled
 from ..gates import EVERYTHING
 from . import configs, gradients, launch
@@ -146,7 +147,7 @@ def _read(written: Written, read: Operands) -> Tensor:
     results = launch.forward(read, False, written.divides, False, torch.float32)
     if not written.divides:
         return results.output
-    mass = results.mass.unsqueeze(-1)
+    mass = normal(results.mass).unsqueeze(-1)
     return torch.where(mass == 0, 0.0, results.output / torch.where(mass == 0, 1.0, mass))
 
 
@@ -157,7 +158,8 @@ def _rows(read: Operands, written: Written, statistic: Tensor, through: Tensor |
     if read.kind == SOFTMAX:
         rows.level = torch.where(statistic == -math.inf, 0.0, statistic) * LOG2E
     elif written.divides:
-        rows.inverse = torch.where(statistic == 0, 0.0, 1 / statistic)
+        mass = normal(statistic)
+        rows.inverse = torch.where(mass == 0, 0.0, 1 / mass)
     elif read.kind == RATIO:
         rows.inverse = torch.where(statistic == -math.inf, 0.0, torch.exp(-statistic))
         rows.offset = through if through is None or read.gain is None else through * read.row_scale

@@ -7,7 +7,26 @@ The state of a query is ``top`` (largest score in log₂ units, exponentials onl
 import triton
 import triton.language as tl
 
-from .parts import BASELINE, LN2, RATIO, SOFTMAX, faded, in_reach, kept, level_of, matmul, of_rows, of_slots, paired, scored, seen, tile, unmasked, vector
+from .parts import (
+    BASELINE,
+    LEAST,
+    LN2,
+    RATIO,
+    SOFTMAX,
+    faded,
+    in_reach,
+    kept,
+    level_of,
+    matmul,
+    of_rows,
+    of_slots,
+    paired,
+    scored,
+    seen,
+    tile,
+    unmasked,
+    vector,
+)
 
 
 @triton.jit
@@ -97,9 +116,10 @@ def finished(top, total, mass, sums, KIND: tl.constexpr, NULL: tl.constexpr):
     if KIND == RATIO:
         if NULL:
             total = total + 1.0
+        total = tl.where(tl.abs(total) < LEAST, 0.0, total) + (total - total)  # NaN where the sum overflowed
         value = tl.where(total == 0.0, -float("inf"), tl.log(tl.where(total == 0.0, 1.0, total)))
     if (KIND == SOFTMAX) or (KIND == RATIO) or (KIND == BASELINE):
-        share = 1.0 / tl.where(total == 0.0, 1.0, total) + (total - total)  # NaN where the sum overflowed
+        share = tl.where(total == 0.0, 0.0, 1.0 / tl.where(total == 0.0, 1.0, total)) + (total - total)
         mass = mass * share
         sums = sums * share[:, None]
     return sums, value, mass

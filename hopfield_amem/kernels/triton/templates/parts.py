@@ -1,7 +1,10 @@
 """What every template shares: loading, pairing, scoring, seeing. All arithmetic in float32; a view is (pointer, batch, head and row stride)."""
 
+import torch
 import triton
 import triton.language as tl
+
+from ....energies.scalings.scaling import least
 
 SOFTMAX = tl.constexpr(0)
 SUM = tl.constexpr(1)
@@ -9,6 +12,7 @@ RATIO = tl.constexpr(2)
 THRESHOLD = tl.constexpr(3)
 BASELINE = tl.constexpr(4)  # weights F″(s − τ), divided by their sum
 LN2 = tl.constexpr(0.6931471805599453)
+LEAST = tl.constexpr(least(torch.float32))  # the least sum of F that counts
 
 
 @triton.jit
