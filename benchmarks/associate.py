@@ -160,10 +160,7 @@ def tables(quick: bool) -> Iterator[tuple[str, dict]]:
 
 def main() -> None:
     run = asked(__file__, __doc__, _peak_here)
-    result = run.result(tables={})
-    for table, row in tables(run.quick):
-        result["tables"].setdefault(table, []).append(row)
-        run.keep(result, page(result))
+    for table, row in run.tables(run.result(), tables(run.quick), page):
         print(table, {k: v for k, v in row.items() if k not in ("time", "points", "peak", "agreement")}, flush=True)
 
 

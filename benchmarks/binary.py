@@ -133,10 +133,7 @@ def _mebibytes(count: int | None) -> str:
 
 def main() -> None:
     run = asked(__file__, __doc__, _peak_here)
-    result = run.result(tables={})
-    for table, row in tables(run.quick):
-        result["tables"].setdefault(table, []).append(row)
-        run.keep(result, page(result))
+    for table, row in run.tables(run.result(), tables(run.quick), page):
         print(table, {k: row[k] for k in ("case", "agrees", "faster", "met", "exponent") if k in row}, flush=True)
 
 

@@ -156,10 +156,7 @@ def page(result: dict) -> str:
 
 def main() -> None:
     run = asked(__file__, __doc__, _peak_here)
-    result = run.result(tables={})
-    for table, row in tables(run.quick):
-        result["tables"].setdefault(table, []).append(row)
-        run.keep(result, page(result))
+    for table, row in run.tables(run.result(), tables(run.quick), page):
         print(table, row, flush=True)
 
 

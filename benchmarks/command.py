@@ -7,16 +7,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from memory import ALLOCATOR
 from results import environment, save, write
 
 RESULTS = Path(__file__).parent / "results"
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,22 @@ class Run:
         """What the results begin with: the machine, the command, and parts of the benchmark's own."""
         command = f"python benchmarks/{self.name}.py" + " --quick" * self.quick
         return {"environment": environment(self.threads, self.quick), "command": command} | parts
+
+    def rows(self, result: dict, found: Iterable[Row], page: Callable[[dict], str]) -> Iterator[Row]:
+        """The rows of a table as they are measured, each written at once, so that a run cut short leaves what it had."""
+        result["rows"] = []
+        for row in found:
+            result["rows"].append(row)
+            self.keep(result, page(result))
+            yield row
+
+    def tables(self, result: dict, found: Iterable[tuple[str, Row]], page: Callable[[dict], str]) -> Iterator[tuple[str, Row]]:
+        """The same of several tables: each row comes with the name of its own."""
+        result["tables"] = {}
+        for table, row in found:
+            result["tables"].setdefault(table, []).append(row)
+            self.keep(result, page(result))
+            yield table, row
 
     def keep(self, result: dict, page: str) -> Path:
         """Write the results and their page. -> the page"""

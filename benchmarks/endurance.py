@@ -116,10 +116,7 @@ def rows(total: int) -> Iterator[dict]:
 
 def main() -> None:
     run = asked(__file__, __doc__, endured)
-    result = run.result(rows=[])
-    for row in rows(20_000 if run.quick else 1_000_000):
-        result["rows"].append(row)
-        run.keep(result, page(result))
+    for row in run.rows(run.result(), rows(20_000 if run.quick else 1_000_000), page):
         print({name: row[name] for name in ("name", "seconds", "growth", "worst", "met")}, flush=True)
 
 

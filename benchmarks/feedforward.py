@@ -167,10 +167,7 @@ def tables(quick: bool) -> Iterator[tuple[str, dict]]:
 
 def main() -> None:
     run = asked(__file__, __doc__, _peak_here)
-    result = run.result(bars={"time": SLOWEST, "memory": HEAVIEST}, tables={})
-    for table, row in tables(run.quick):
-        result["tables"].setdefault(table, []).append(row)
-        run.keep(result, page(result))
+    for table, row in run.tables(run.result(bars={"time": SLOWEST, "memory": HEAVIEST}), tables(run.quick), page):
         print(table, {k: row[k] for k in ("title", "agrees", "ratios", "met", "kind", "exponent") if k in row}, flush=True)
 
 

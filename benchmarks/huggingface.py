@@ -144,10 +144,7 @@ def _line(row: dict) -> str:
 
 def main() -> None:
     run = asked(__file__, __doc__, _peak_here)
-    result = run.result(rows=[])
-    for row in rows(run.quick):
-        result["rows"].append(row)
-        run.keep(result, page(result))
+    for row in run.rows(run.result(), rows(run.quick), page):
         print(_line(row), flush=True)
 
 

@@ -194,10 +194,8 @@ def tables(quick: bool) -> Iterator[tuple[str, dict]]:
 
 def main() -> None:
     run = asked(__file__, __doc__, _peak_here)
-    result = run.result(bar=SLOWEST, tables={})
-    for table, row in tables(run.quick):
-        result["tables"].setdefault(table, []).append(row)
-        run.keep(result, page(result))
+    result = run.result(bar=SLOWEST)
+    for table, row in run.tables(result, tables(run.quick), page):
         medians = {name: round(found["time"]["median"], 3) for name, found in row["ratios"].items()}
         print(table, {k: row["case"][k] for k in ("length", "extra", "backward")}, medians, "agrees" if row["agrees"] else row["agreement"], flush=True)
     curve(result["tables"]["growth"], run.out / "layers.png")

@@ -168,11 +168,7 @@ def compared(case: Case, effort: Effort) -> dict:
 def main() -> None:
     run = asked(__file__, __doc__)
     effort = Effort(rounds=3, retries=2, shortest=0.05) if run.quick else Effort()
-    result = run.result(bar=SLOWEST, steps=STEPS, rows=[])
-    for case in cases(run.quick):
-        row = compared(case, effort)
-        result["rows"].append(row)
-        run.keep(result, page(result))
+    for row in run.rows(run.result(bar=SLOWEST, steps=STEPS), (compared(case, effort) for case in cases(run.quick)), page):
         medians = {name: round(found["median"], 2) for name, found in row["ratios"].items()}
         print(row["title"], medians, "agrees" if row["agrees"] else row["agreement"], flush=True)
 

@@ -90,10 +90,7 @@ def page(result: dict) -> str:
 
 def main() -> None:
     run = asked(__file__, __doc__, measured)
-    result = run.result(rows=[])
-    for row in table(50_000 if run.quick else 4_000_000):
-        result["rows"].append(row)
-        run.keep(result, page(result))
+    for row in run.rows(run.result(), table(50_000 if run.quick else 4_000_000), page):
         print({name: row[name] for name in ("energy", "streamed", "in memory", "difference", "met")}, flush=True)
 
 

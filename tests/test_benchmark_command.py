@@ -43,3 +43,14 @@ def test_figures_of_fresh_processes_come_back(tmp_path, capsys):
     script.write_text(SCRIPT)
     assert fresh(str(script), 3, ["x"]) == {"doubled": [6, "x"], "threads": torch.get_num_threads()}
     assert fresh(str(script), 0, []) is None and "division by zero" in capsys.readouterr().err
+
+
+def test_rows_are_written_as_they_come(monkeypatch, tmp_path):
+    run = given(monkeypatch, "--quick", "--out", str(tmp_path))
+    page = lambda result: f"{len(result.get('rows', result.get('tables')))} so far"
+    kept = lambda: json.loads((tmp_path / "speed.json").read_text())
+    taken = run.rows(run.result(bar=2), iter([{"x": 1}, {"x": 2}]), page)
+    assert next(taken) == {"x": 1} and kept()["rows"] == [{"x": 1}] and kept()["bar"] == 2 and (tmp_path / "speed.md").read_text() == "1 so far"
+    assert list(taken) == [{"x": 2}] and kept()["rows"] == [{"x": 1}, {"x": 2}]
+    several = run.tables(run.result(), iter([("a", 1), ("b", 2), ("a", 3)]), page)
+    assert list(several) == [("a", 1), ("b", 2), ("a", 3)] and kept()["tables"] == {"a": [1, 3], "b": [2]}
