@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 sys.path.append(str(Path(__file__).parents[1] / "examples" / "papers"))
-from parts import latent_concepts, two_memories
+from parts import induction, latent_concepts, two_memories
 from parts.paired import lead, paired
 
 
@@ -58,3 +58,24 @@ def test_the_lead_of_paired_differences_is_their_t_statistic():
     one, other = torch.tensor([3.0, 5.0, 4.0, 9.0]), torch.tensor([2.0, 1.0, 4.0, 6.0])
     assert lead((one - other).tolist()) == pytest.approx(float(stats.ttest_rel(one, other).statistic))
     assert lead([0.3]) == 0  # one draw settles nothing
+
+
+def test_written_keys_are_an_induction_head():
+    torch.manual_seed(0)
+    bigrams, model = induction.Bigrams.of_text(), induction.TwoLayers(16, 256)
+    for layer in model.layers:
+        for part in (layer.values, layer.output):
+            torch.nn.init.normal_(part.weight, std=256**-0.5)
+    model.write_keys(40.0)
+    found = model.probes(bigrams)
+    assert found["previous"] == found["induction"] == 1
+    first = model.layers[0].association(model.embeddings[:16] + model.positions, causal=True).squeeze(0)
+    assert first.diagonal(-1).min() > 0.9  # every position looks at the one before
+
+
+def test_what_follows_a_trigger_is_drawn_by_the_law_given():
+    torch.manual_seed(0)
+    only = torch.nn.functional.one_hot(torch.tensor(40), induction.SYMBOLS).float()
+    tokens, told = induction.Bigrams.of_text().sequences(20, 30, only)
+    assert told.any() and (tokens[:, 1:][tokens[:, :-1] < induction.TRIGGERS] == 40).all()
+    assert not told[:, 0].any()  # nothing was met before

@@ -8,96 +8,20 @@ is an associative memory between known vectors, which a probe can ask at any tim
 from __future__ import annotations
 
 import math
-from collections import Counter
-from dataclasses import dataclass
 from statistics import fmean
 
 import torch
 from matplotlib.figure import Figure
+from parts.induction import TRIGGERS, Bigrams, TwoLayers
 from reproduction import Claim, Paper, Reproduction, Scale, judged, reproduce
-from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from hopfield_amem import presets
 from hopfield_amem.analysis import take
-from hopfield_amem.analysis.memorization import Text
 from hopfield_amem.analysis.plots.base import COLOURS, MARKERS
-from hopfield_amem.analysis.scaling import memory_recall_probe
-from hopfield_amem.layers import HopfieldAttention, Wiring
 
 PAPER = Paper("Birth of a Transformer: A Memory Viewpoint", "2306.00802", "1 minute on one core")
-TRIGGERS, SYMBOLS = 5, 64  # the most frequent characters of the text are triggers, and only so many characters are kept
 MASTERED = 0.5  # the share of right answers from which a memory counts as learned
 PROBES = {"W_O²": "output", "W_K²": "induction", "W_K¹": "previous"}  # in the order in which they are said to be learned
-
-
-@dataclass(frozen=True)
-class Bigrams:
-    """Sequences of the task: the law of a text's bigrams, (symbols, symbols), and of its characters, (symbols,), the most frequent first."""
-
-    follows: Tensor
-    single: Tensor
-
-    @classmethod
-    def of_text(cls) -> Bigrams:
-        rows = Text(length=256)(300, 0).training[:, 1:]
-        kept = [symbol for symbol, _ in Counter(rows.flatten().tolist()).most_common(SYMBOLS)]
-        number = torch.full((257,), -1).index_put((torch.tensor(kept),), torch.arange(len(kept)))
-        first, second = number[rows[:, :-1]].flatten(), number[rows[:, 1:]].flatten()
-        both = (first >= 0) & (second >= 0)
-        counts = torch.zeros(len(kept), len(kept)).index_put((first[both], second[both]), torch.ones(int(both.sum())), accumulate=True) + 0.01
-        return cls(counts / counts.sum(1, keepdim=True), counts.sum(1) / counts.sum())
-
-    def sequences(self, count: int, length: int) -> tuple[Tensor, Tensor]:
-        """Sequences (count, length + 1), and which of the ``length`` predicted characters were met after the same trigger before: those context tells."""
-        outputs = torch.randint(SYMBOLS, (count, TRIGGERS))
-        now, rows = torch.multinomial(self.single, count, replacement=True), []
-        seen, told = torch.zeros(count, TRIGGERS + 1, dtype=torch.bool), []
-        for _ in range(length + 1):
-            rows.append(now)
-            trigger = now.clamp(max=TRIGGERS)  # the last: no trigger
-            told.append(seen.gather(1, trigger[:, None]).squeeze(1) & (trigger < TRIGGERS))
-            seen = seen.scatter(1, trigger[:, None], True)
-            after = torch.multinomial(self.follows[now], 1).squeeze(1)
-            now = torch.where(trigger < TRIGGERS, outputs.gather(1, trigger.clamp(max=TRIGGERS - 1)[:, None]).squeeze(1), after)
-        return torch.stack(rows, 1), torch.stack(told[:-1], 1)
-
-
-class TwoLayers(nn.Module):
-    """Two layers of one-headed attention with ``W_Q = 1``, a linear feed-forward memory after the second; embeddings, positions, read-out random and frozen."""
-
-    def __init__(self, length: int, dim: int):
-        super().__init__()
-        for name, shape in (("embeddings", (SYMBOLS, dim)), ("positions", (length, dim)), ("unembeddings", (SYMBOLS, dim))):
-            self.register_buffer(name, torch.randn(shape) / math.sqrt(dim))
-        wiring = Wiring(static=("query",), bias=False)
-        self.layers = nn.ModuleList(HopfieldAttention(dim, 1, presets.log_sum_exp(1.0), wiring=wiring) for _ in range(2))
-        for layer in self.layers:
-            layer.log_beta.requires_grad_(False)
-        self.feed_forward = nn.Linear(dim, dim, bias=False)
-        nn.init.zeros_(self.feed_forward.weight)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.embeddings[tokens] + self.positions
-        for layer in self.layers:
-            x = x + layer(x, causal=True)
-        return (x + self.feed_forward(x)) @ self.unembeddings.T
-
-    @torch.no_grad()
-    def probes(self, bigrams: Bigrams) -> dict[str, float]:
-        """Shares of right answers of the three memories of an induction head, and how far the feed-forward memory is from the bigrams (nats)."""
-        (first, second), e = self.layers, self.embeddings
-        written = first.output(first.values(e))  # what the first layer leaves of a token that it attends to
-        triggers = torch.arange(TRIGGERS)
-        believed = (self.feed_forward(e[TRIGGERS:]) @ self.unembeddings.T).log_softmax(-1)
-        law = bigrams.follows[TRIGGERS:]
-        distance = (law * (law.log() - believed)).sum(-1)
-        return {
-            "previous": memory_recall_probe(first.keys.weight.T, self.positions[1:], self.positions[:-1]),
-            "induction": memory_recall_probe(second.keys.weight.T, e[:TRIGGERS], written, targets=triggers),
-            "output": memory_recall_probe(second.output.weight @ second.values.weight, e, self.unembeddings),
-            "bigrams": float((bigrams.single[TRIGGERS:] * distance).sum() / bigrams.single[TRIGGERS:].sum()),
-        }
 
 
 def born(config: dict) -> dict:

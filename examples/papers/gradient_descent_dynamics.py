@@ -1,6 +1,7 @@
 """Learning associative memories with gradient descent: margins, sharpness, oscillations, and what too small a memory forgets.
 
 Cabannes, Simsek & Bietti 2024 (arXiv 2402.18724). W learns associations x → f(x) between fixed embeddings by full-batch descent on cross-entropy.
+What the paper finds in a transformer: gradient_descent_dynamics_transformer.py.
 
 python examples/papers/gradient_descent_dynamics.py           seconds
 python examples/papers/gradient_descent_dynamics.py --full    docs/papers/gradient_descent_dynamics.md
@@ -35,7 +36,7 @@ def work(scale: Scale) -> Reproduction:
     several = take(few_particles, asked, folder=scale.runs, title="five particles")
     asked = [{"inputs": count, "steps": scale.pick(60, 400), "seed": seed} for count in CROWDS for seed in range(scale.pick(3, 40))]
     crowded = take(too_many_particles, asked, folder=scale.runs, title="too many particles")
-    claims = (two_claim(two), *alone_claims(alone), *several_claims(several), *crowded_claims(crowded), TRANSFORMER)
+    claims = (two_claim(two), *alone_claims(alone), *several_claims(several), *crowded_claims(crowded))
     numbers = {"two": {rate: found.to_json() for rate, found in two.items()}, "orthogonal": alone, "several": several, "crowded": crowded}
     return Reproduction(claims, figure(two, alone, several, crowded), numbers)
 
@@ -146,9 +147,6 @@ def crowded_claims(runs: list[dict[str, Any]]) -> tuple[Claim, ...]:
             judged(np.mean(forgot) > 0.5, any(forgot)),
         ),
     )
-
-
-TRANSFORMER = Claim("a transformer on a bigram task, its output matrix trained alone and with all others", "the same oscillations", "–", "not tested")
 
 
 def figure(two: dict[float, Dynamics], alone: dict[str, Any], several: list[dict[str, Any]], crowded: list[dict[str, Any]]) -> Figure:
