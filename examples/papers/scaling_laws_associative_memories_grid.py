@@ -1,6 +1,6 @@
 """Scaling laws for associative memories, the published grid: optimizer, step size, batch, layer norm, and embeddings that are learned.
 
-Cabannes, Dohmatob & Bietti 2024 (arXiv 2310.02984): a part of their 40,320 runs, each equal to theirs to the last digit; and their memory in two dimensions.
+Cabannes, Dohmatob & Bietti 2024 (arXiv 2310.02984): a part of their 40,320 runs, each equal to theirs to the last digit.
 
 python examples/papers/scaling_laws_associative_memories_grid.py           seconds
 python examples/papers/scaling_laws_associative_memories_grid.py --full    docs/papers/scaling_laws_associative_memories_grid.md
@@ -18,7 +18,6 @@ from reproduction import Claim, Paper, Reproduction, Scale, judged, reproduce
 
 from hopfield_amem.analysis import scaling, take
 from hopfield_amem.analysis.plots.base import COLOURS, MARKERS
-from hopfield_amem.analysis.scaling import Learning, ZipfTask
 
 PAPER = Paper("Scaling laws for associative memories: the published grid", "2310.02984", "3 minutes on one core")
 SEEDS, WIDTHS, TOKENS = range(42, 52), (10, 50, 100, 200), 10_240
@@ -37,7 +36,6 @@ PUBLISHED = {  # means over ten seeds at d = 10, 50, 100, 200
 }
 DIGITS = 5e-5 + 1e-9  # half of the last digit of the published means
 RATES, BATCHES = (0.1, 1.0, 10.0, 100.0), (16, 64, 256, 1024)
-CLASSES = (2, 3, 5, 10, 18, 32, 56, 100)
 
 
 def work(scale: Scale) -> Reproduction:
@@ -49,29 +47,14 @@ def work(scale: Scale) -> Reproduction:
     asked += [PLAIN | {"lr": rate, "batch": 64, "dim": 10, "seed": seed} for rate in (10.0, 100.0) for seed in seeds]
     asked = list({str(config): config for config in asked}.values())
     runs = take(grid_point, asked, folder=scale.runs, title="the published grid")
-    steps = scale.pick(20, 1000)
-    asked = [
-        {"classes": count, "model": model, "steps": steps, "seed": seed}
-        for model in ("matrix", "learnable")
-        for count in CLASSES[:: scale.pick(4, 1)]
-        for seed in seeds[:3]
-    ]
-    planes = take(in_two_dimensions, asked, folder=scale.runs, title="two dimensions")
     mean = lambda **wanted: mean_error(runs, PLAIN | wanted)
-    claims = (published_claim(names, widths, len(seeds), mean), *trend_claims(runs, widths), plane_claim(planes))
-    return Reproduction(claims, figure(names, widths, mean, runs, planes), {"runs": runs, "two dimensions": planes})
+    claims = (published_claim(names, widths, len(seeds), mean), *trend_claims(runs, widths))
+    return Reproduction(claims, figure(names, widths, mean), {"runs": runs})
 
 
 def grid_point(config: dict[str, Any]) -> dict[str, Any]:
     """One run of the published grid."""
     return {"error": scaling.grid_run(**config)}
-
-
-def in_two_dimensions(config: dict[str, Any]) -> dict[str, Any]:
-    """N = 100, α = 2, d = 2 for any number of classes: Adam at 0.1, batches of 1000."""
-    learning = Learning(config["model"], "adam", rate=0.1 * 2**0.5, batch=1000)
-    found = scaling.learn(ZipfTask(100, config["classes"], 2.0), 2, learning, samples=1000 * config["steps"], seed=config["seed"])
-    return {"error": found.error}
 
 
 def errors_of(runs: list[dict[str, Any]], wanted: dict[str, Any]) -> list[float]:
@@ -127,23 +110,10 @@ def trend_claims(runs: list[dict[str, Any]], widths: tuple[int, ...]) -> list[Cl
     return rows
 
 
-def plane_claim(runs: list[dict[str, Any]]) -> Claim:
-    errors = {
-        model: [mean_error(runs, {"model": model, "classes": count}) for count in sorted({run["classes"] for run in runs})] for model in ("matrix", "learnable")
-    }
-    said = f"at most {max(errors['learnable']):.3f} learned, up to {max(errors['matrix']):.3f} with random embeddings, M = 2 … 100"
-    return Claim(
-        "two dimensions hold N = 100 inputs if embeddings are learned (equation 17)",
-        "any number of associations",
-        said,
-        judged(max(errors["learnable"]) < 0.02, max(errors["learnable"]) < 0.2 * max(errors["matrix"])),
-    )
-
-
-def figure(names: list[str], widths: tuple[int, ...], mean: Callable[..., float], runs: list[dict[str, Any]], planes: list[dict[str, Any]]) -> Figure:
-    """The grid against width with the published points, step size and batch, and two dimensions."""
-    drawn = Figure(figsize=(12, 4.6), layout="constrained")
-    left, middle, right = drawn.subplots(1, 3, width_ratios=(1.5, 1, 1))
+def figure(names: list[str], widths: tuple[int, ...], mean: Callable[..., float]) -> Figure:
+    """The grid against width with the published points; step size and batch."""
+    drawn = Figure(figsize=(10.5, 4.8), layout="constrained")
+    left, right = drawn.subplots(1, 2, width_ratios=(1.5, 1))
     for turn, name in enumerate(names):
         colour = COLOURS[turn % len(COLOURS)]
         left.plot(widths, [mean(**PUBLISHED[name][0], dim=dim) for dim in widths], color=colour, linestyle="-" if turn < len(COLOURS) else "--", label=name)
@@ -151,16 +121,11 @@ def figure(names: list[str], widths: tuple[int, ...], mean: Callable[..., float]
     left.set(xscale="log", yscale="log", xlabel="width d", ylabel="recall error", title="lines: here; marks: published", xticks=WIDTHS, xticklabels=WIDTHS)
     left.minorticks_off()
     for colour, marker, batch in zip(COLOURS, MARKERS, BATCHES, strict=False):
-        middle.plot(RATES, [mean(lr=rate, batch=batch, dim=50) for rate in RATES], color=colour, marker=marker, label=f"B = {batch}")
-    middle.set(xscale="log", yscale="log", xlabel="step size η", ylabel="recall error", title="SGD, d = 50")
-    there = sorted({run["classes"] for run in planes})
-    for colour, marker, (model, label) in zip(COLOURS, MARKERS, (("matrix", "random embeddings"), ("learnable", "learned embeddings")), strict=False):
-        right.plot(there, [mean_error(planes, {"model": model, "classes": count}) for count in there], color=colour, marker=marker, label=label)
-    right.set(xscale="log", xlabel="classes M", ylabel="recall error", title="d = 2, N = 100")
+        right.plot(RATES, [mean(lr=rate, batch=batch, dim=50) for rate in RATES], color=colour, marker=marker, label=f"B = {batch}")
+    right.set(xscale="log", yscale="log", xlabel="step size η", ylabel="recall error", title="SGD, d = 50")
     drawn.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=5, fontsize=8, frameon=False)
-    for place in (middle, right):
-        place.legend(fontsize=8, frameon=False)
-    for place in (left, middle, right):
+    right.legend(fontsize=8, frameon=False)
+    for place in (left, right):
         place.grid(alpha=0.25)
     return drawn
 
