@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hopfield_amem.analysis import take
 from hopfield_amem.analysis.plots.base import COLOURS, MARKERS
 
-PAPER = Paper("How training data shapes the use of parametric and in-context knowledge in language models", "2510.02370", "2 minutes on 1 core")
+PAPER = Paper("How training data shapes the use of parametric and in-context knowledge in language models", "2510.02370", "4 minutes on 1 core")
 FACTS, VALUES, DIM, SLOTS = 2048, 64, 64, 512  # keys, possible values, width, memories of the feed-forward block
 LENGTH, BATCH, RATE, ASKED = 16, 128, 2e-3, 1024  # facts in a document, of a step, learning rate, of an evaluation
 BANDS = ((0, 16), (16, 64), (64, 256), (256, 1024), (1024, 2048))  # ranks of the facts, the most frequent first
@@ -110,7 +110,7 @@ CONDITIONS = {
 
 
 def work(scale: Scale) -> Reproduction:
-    seeds, base = scale.pick(1, 2), {"repetition": True, "inconsistency": 0.1, "skew": 1.0, "steps": scale.pick(40, 800)}
+    seeds, base = scale.pick(1, 4), {"repetition": True, "inconsistency": 0.1, "skew": 1.0, "steps": scale.pick(40, 800)}
     asked = [{**base, **change, "seed": seed} for change in CONDITIONS.values() for seed in range(seeds)]
     records = take(learn, asked, folder=scale.runs)
     runs = {name: records[seeds * k : seeds * (k + 1)] for k, name in enumerate(CONDITIONS)}
@@ -119,7 +119,7 @@ def work(scale: Scale) -> Reproduction:
 
 def claims(runs: dict[str, list[dict]]):
     """What the paper says beside what is found."""
-    whole, chance = runs["all three"], 1 / VALUES
+    whole = runs["all three"]
     first, last, second = (f"{band[0]}" for band in (BANDS[0], BANDS[-1], BANDS[1]))
     frequent, rare, context = (Seeds.of(whole, who) for who in (f"weights {first}", f"weights {last}", f"context {last}"))
     ours = f"the {BANDS[0][1]} most frequent: weights {frequent}; the rarest: context {context}, weights {rare}"
@@ -127,9 +127,8 @@ def claims(runs: dict[str, list[dict]]):
     yield Claim("in conflict, weights win for familiar facts and the context for unfamiliar ones (all three properties)", "so", ours, verdict)
     new = {name: Seeds.of(found, "new") for name, found in runs.items()}
     taken = "new facts taken from the context: {} without, {} with"
-    by_construction = "; no document without it holds the key that is asked for, so that the context is useless by construction"
-    verdict = judged(new["no repetition"].high < 4 * chance and new["all three"].low > 0.4, new["no repetition"].high < new["all three"].low)
-    yield Claim("use of the context needs repetition in documents", "needed", taken.format(new["no repetition"], new["all three"]) + by_construction, verdict)
+    ours = taken.format(new["no repetition"], new["all three"]) + "; without it no document holds the key that is asked for: useless by construction"
+    yield Claim("use of the context needs repetition in documents", "needed", ours, "not tested")
     trusting, doubting = (Seeds.of(runs[name], f"weights {second}") for name in ("no inconsistency", "all three"))
     ours = f"weights win at ranks {BANDS[1][0] + 1} to {BANDS[1][1]}: {trusting} without, {doubting} with"
     verdict = judged(trusting.high < 0.5 < doubting.low, trusting.high < doubting.low)

@@ -19,7 +19,7 @@ from reproduction import Claim, Paper, Reproduction, Scale, judged, reproduce
 from hopfield_amem.analysis import scaling, take
 from hopfield_amem.analysis.plots.base import COLOURS, MARKERS
 
-PAPER = Paper("Scaling laws for associative memories: the published grid", "2310.02984", "3 minutes on one core")
+PAPER = Paper("Scaling laws for associative memories: the published grid", "2310.02984", "1 minute on one core")
 SEEDS, WIDTHS, TOKENS = range(42, 52), (10, 50, 100, 200), 10_240
 PLAIN = {"model": "matrix", "optimizer": "SGD", "lr": 1.0, "batch": 1024, "samples": TOKENS, "layer_norm": False}
 PUBLISHED = {  # means over ten seeds at d = 10, 50, 100, 200

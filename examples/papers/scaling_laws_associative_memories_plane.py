@@ -126,9 +126,9 @@ def figure(picture: dict[str, Any], curve: list[dict[str, Any]], slower: list[di
     left.set(title="argmax of u·v over the classes, M = 5", xlabel="v₁", ylabel="v₂")
     middle.set(title="learned inputs, W e (size: frequency)", xlabel="v₁", ylabel="v₂")
     right.set(title="d = 2, N = 100; bars: lowest, highest seed", xlabel="classes M", ylabel="recall error")
-    for place, corner in ((left, "upper left"), (middle, "upper left"), (right, "center left")):
+    for place, corner in ((left, "upper left"), (middle, "upper left"), (right, "lower right")):
         place.legend(fontsize=8, loc=corner)
-    right.set(xscale="log", xticks=counts, xticklabels=counts)
+    right.set(xscale="log", xticks=counts, xticklabels=counts, ylim=(0, 1.5))
     right.set_yscale("symlog", linthresh=1e-3)
     right.minorticks_off()
     right.grid(alpha=0.25)
