@@ -30,7 +30,7 @@ SNAPSHOTS = (0, 1, 2, 3, 6, 10, 99)
 def work(scale: Scale) -> Reproduction:
     """All experiments, their claims and the figure."""
     trials, draws, long = scale.pick(5, 100), scale.pick(2, 30), scale.pick(150, 1000)
-    stored = {rho: [stored_map(rho, seed) for seed in range(trials)] for rho in (0.0, 1.0)}
+    stored = {(rho, dim): [stored_map(rho, seed, dim) for seed in range(trials)] for rho in (0.0, 1.0) for dim in (10, 50)}
     one = [scaling.association_maps(SEEN, 5, tokens=1, seed=seed) for seed in range(trials)]
     many = {count: scaling.association_maps(SEEN, 5, tokens=count).after for count in (20, 1000)}
     schedules = {"η = 10": [10.0] * long, "η = 0.1": [0.1] * long, "η = 10, then 0.3": [10.0] * 100 + [0.3] * (long - 100)}
@@ -43,10 +43,10 @@ def work(scale: Scale) -> Reproduction:
     return Reproduction(claims, figure({"stored": stored, "SGD": many}, rates, large, updates), numbers)
 
 
-def stored_map(rho: float, seed: int) -> Tensor:
-    """``softmax(E Wᵀ Uᵀ)`` of what is stored by q = p̂^ρ from T = 1000 tokens, d = 10. -> (N, M)"""
-    inputs, outputs = scaling.random_embeddings(10, 5, 10, generator=torch.Generator().manual_seed(seed))
-    weights = scaling.PowerScheme(rho).weights(STORED.frequencies(1000, 1, seed=seed)[0], STORED.labels, 10)
+def stored_map(rho: float, seed: int, dim: int) -> Tensor:
+    """``softmax(E Wᵀ Uᵀ)`` of what is stored by q = p̂^ρ from T = 1000 tokens. -> (N, M)"""
+    inputs, outputs = scaling.random_embeddings(10, 5, dim, generator=torch.Generator().manual_seed(seed))
+    weights = scaling.PowerScheme(rho).weights(STORED.frequencies(1000, 1, seed=seed)[0], STORED.labels, dim)
     return scaling.association_map(scaling.store(inputs, outputs, STORED.labels, weights), inputs, outputs)
 
 
@@ -67,18 +67,18 @@ def descended(config: dict[str, Any]) -> dict[str, Any]:
     return {"errors": errors, "maps": maps, "all recalled after": recalled}
 
 
-def picture_claims(stored: dict[float, list[Tensor]], one: list[Any]) -> tuple[Claim, ...]:
+def picture_claims(stored: dict[tuple[float, int], list[Tensor]], one: list[Any]) -> tuple[Claim, ...]:
     """What the pictures show, counted over draws."""
-    right = {rho: np.mean([float((chart.argmax(-1) == STORED.labels).double().mean()) for chart in charts]) for rho, charts in stored.items()}
+    right = {drawn: np.mean([float((chart.argmax(-1) == STORED.labels).double().mean()) for chart in charts]) for drawn, charts in stored.items()}
     raised = np.mean([float(maps.after[maps.pairs[0]] > maps.before[maps.pairs[0]]) for maps in one])
     moved = np.mean([float((maps.after - maps.before).abs().sum() - (maps.after - maps.before)[maps.seen[0]].abs().sum()) for maps in one])
     own = np.mean([float((maps.after - maps.before)[maps.seen[0]].abs().sum()) for maps in one])
     return (
         Claim(
-            "q = 1 against q = p, N = 10, d = 10, T = 1000: inputs recalled",
+            "q = 1 against q = p, N = 10, T = 1000, d = 10 and 50: inputs recalled",
             "q = p drowns what is rare",
-            f"{right[0.0]:.0%} against {right[1.0]:.0%}",
-            judged(right[0.0] > right[1.0]),
+            "; ".join(f"{right[0.0, dim]:.0%} against {right[1.0, dim]:.0%}" for dim in (10, 50)),
+            judged(all(right[0.0, dim] > right[1.0, dim] for dim in (10, 50))),
         ),
         Claim("one token of SGD raises its pair …", "the framed pair brightens", f"in {raised:.0%} of draws", judged(raised == 1)),
         Claim(
@@ -144,7 +144,7 @@ def figure(pictures: dict[str, Any], rates: dict[str, LearningPaths], large: Lea
     drawn = Figure(figsize=(11.5, 7.6), layout="constrained")
     upper, lower = drawn.subfigures(2, 1, height_ratios=(1.25, 1))
     frame = lambda update: next(run for run in runs if run["update"] == update)["maps"]
-    charts = {"stored, q = 1": pictures["stored"][0.0][0], "stored, q = p": pictures["stored"][1.0][0]}
+    charts = {"stored, q = 1": pictures["stored"][0.0, 10][0], "stored, q = p": pictures["stored"][1.0, 10][0]}
     charts |= {f"SGD, {count} tokens": chart for count, chart in pictures["SGD"].items()}
     kept = {int(step): step for step in frame("gradient")}
     for update, steps in (("gradient", (1, 10)), ("sign", (1, 10))):
