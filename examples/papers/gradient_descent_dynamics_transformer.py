@@ -175,7 +175,7 @@ def figure(alone: list[dict[str, Any]], whole: list[dict[str, Any]]) -> Figure:
             place.plot(column, color=colour, label=f"η = {run['rate']:g}")
     places[1].axhline(1, color="black", linestyle=":", label="edge of stability")
     dims = sorted({run["dim"] for run in whole})
-    for place, dim in zip(places[3:5], dims, strict=False):
+    for place, dim in zip(places[3:5], (dims[0], dims[-1]), strict=True):
         for colour, run in zip(COLOURS, of(whole, seed=0, dim=dim), strict=False):
             place.plot(run["losses"], color=colour, label=f"η = {run['rate']:g}")
         place.set(ylim=(3e-2, 30))
