@@ -150,8 +150,9 @@ def all_claims(runs: list[dict[str, Any]]) -> tuple[Claim, ...]:
     groups = [of(runs, rate=rate) for rate in rates]
     spikes = [np.mean([rises(run)[1].any() for run in group]) for group in groups]
     lost = [1 - np.mean([run["recovers"] for run in group]) for group in groups]
-    ends = [float(np.median([run["losses"][-1] for run in group])) for group, share in zip(groups, lost, strict=True) if share == 0]
-    at, last = f"at η = {', '.join(f'{rate:g}' for rate in rates)}", rates[max(len(ends) - 1, 0)]
+    safe = next((turn for turn, share in enumerate(lost) if share), len(rates))  # so many rates, from the least on, at which all runs recover
+    ends = [float(np.median([run["losses"][-1] for run in group])) for group in groups[:safe]]
+    at, last = f"at η = {', '.join(f'{rate:g}' for rate in rates)}", rates[max(safe - 1, 0)]
     more, lower = judged(spikes == sorted(spikes) and spikes[0] < spikes[-1], spikes[0] < max(spikes)), judged(len(ends) > 1 and ends == sorted(ends)[::-1])
     what = f"all matrices, d = {' and '.join(map(str, dims))}: larger rates spike more"
     return (
@@ -178,7 +179,7 @@ def figure(alone: list[dict[str, Any]], whole: list[dict[str, Any]]) -> Figure:
     for place, dim in zip(places[3:5], (dims[0], dims[-1]), strict=True):
         for colour, run in zip(COLOURS, of(whole, seed=0, dim=dim), strict=False):
             place.plot(run["losses"], color=colour, label=f"η = {run['rate']:g}")
-        place.set(ylim=(3e-2, 30))
+        place.set(ylim=(3e-3, 30))
     for colour, marker, dim in zip(COLOURS, MARKERS, dims, strict=False):
         points = [(run["rate"], run["losses"][-1]) for run in of(whole, dim=dim, recovers=True)]
         places[5].plot(*zip(*points, strict=True), color=colour, marker=marker, linestyle="", fillstyle="none", label=f"d = {dim}")

@@ -103,13 +103,12 @@ def mean_error(runs: list[dict[str, Any]], model: str, count: int) -> float:
 
 def figure(picture: dict[str, Any], curve: list[dict[str, Any]], slower: list[dict[str, Any]]) -> Figure:
     """Regions of the classes with their outputs, learned inputs in them, and the error against the number of classes."""
-    drawn = Figure(figsize=(12, 4.3), layout="constrained")
+    drawn = Figure(figsize=(12, 4.8), layout="constrained")
     left, middle, right = drawn.subplots(1, 3, width_ratios=(1, 1, 1.15))
     answers, outputs = np.array(picture["answers"]), np.array(picture["outputs"])
     _regions(left, outputs, 1.3 * float(np.abs(outputs).max()))
     for y, output in enumerate(outputs):
         left.annotate("", xy=output, xytext=(0, 0), arrowprops={"color": COLOURS[y], "width": 1.5, "headwidth": 7})
-        left.plot([], [], color=COLOURS[y], label=f"u of class {y}")
     _regions(middle, outputs, 1.15 * float(np.abs(answers).max()))
     frequent = ZipfTask(INPUTS, len(outputs), ALPHA).probability.numpy()
     for y, (colour, marker) in enumerate(zip(COLOURS, MARKERS, strict=False)):
@@ -123,11 +122,13 @@ def figure(picture: dict[str, Any], curve: list[dict[str, Any]], slower: list[di
             counts, errors.mean(1), (errors.mean(1) - errors.min(1), errors.max(1) - errors.mean(1)), color=colour, marker=marker, capsize=3, label=label
         )
     right.plot(counts[-1], np.mean([run["error"] for run in slower]), color="black", marker="*", markersize=9, linestyle="", label="learned, 10 × the steps")
-    left.set(title="argmax of u·v over the classes, M = 5", xlabel="v₁", ylabel="v₂")
+    left.set(title="argmax of u·v over the classes, and u", xlabel="v₁", ylabel="v₂")
     middle.set(title="learned inputs, W e (size: frequency)", xlabel="v₁", ylabel="v₂")
     right.set(title="d = 2, N = 100; bars: lowest, highest seed", xlabel="classes M", ylabel="recall error")
-    for place, corner in ((left, "upper left"), (middle, "upper left"), (right, "lower right")):
-        place.legend(fontsize=8, loc=corner)
+    right.legend(fontsize=8, loc="center left")
+    drawn.legend(
+        *middle.get_legend_handles_labels(), loc="outside lower left", ncols=len(outputs), title="classes: arrows u, inputs x", fontsize=8, frameon=False
+    )
     right.set(xscale="log", xticks=counts, xticklabels=counts, ylim=(0, 1.5))
     right.set_yscale("symlog", linthresh=1e-3)
     right.minorticks_off()
