@@ -171,8 +171,7 @@ def figure(alone: list[dict[str, Any]], whole: list[dict[str, Any]]) -> Figure:
     drawn = Figure(figsize=(11.5, 6.6), layout="constrained")
     places = drawn.subplots(2, 3).flatten()
     for colour, run in zip(COLOURS, of(alone, seed=0), strict=False):
-        middle = np.array(run["margins"])[:, 1]
-        for place, column in zip(places, (run["losses"], run["stability"], middle), strict=False):
+        for place, column in zip(places, (run["losses"], run["stability"], np.array(run["margins"])[:, 1]), strict=False):
             place.plot(column, color=colour, label=f"η = {run['rate']:g}")
     places[1].axhline(1, color="black", linestyle=":", label="edge of stability")
     dims = sorted({run["dim"] for run in whole})
