@@ -175,7 +175,7 @@ def figure(runs: Records, balance: dict[str, Any]) -> Figure:
                 label=f"n = {run['width']}, {name}",
             )
     left.axhline(1, color="black", linewidth=1, label="√(n/2πe)")
-    left.set(xlabel="activations", ylabel="r / √(n/2πe)", yscale="log", title="radius of the patterns")
+    left.set(xlabel="activations", ylabel="r / √(n/2πe)", yscale="log", ylim=(0.2, 2.5), title="radius of the patterns")
     for colour, marker, width in zip(COLOURS, MARKERS, sorted({run["width"] for run in runs}), strict=False):
         of = [run for run in runs if run["width"] == width]
         middle.plot(

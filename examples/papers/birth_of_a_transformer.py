@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from hopfield_amem.analysis import take
 from hopfield_amem.analysis.plots.base import COLOURS, MARKERS
 
-PAPER = Paper("Birth of a Transformer: A Memory Viewpoint", "2306.00802", "1 minute on one core")
+PAPER = Paper("Birth of a Transformer: A Memory Viewpoint", "2306.00802", "3 minutes on one core")
 MASTERED = 0.5  # the share of right answers from which a memory counts as learned
 PROBES = {"W_O²": "output", "W_K²": "induction", "W_K¹": "previous"}  # in the order in which they are said to be learned
 

@@ -36,7 +36,7 @@ def shape_claims(curves: list[UpdateCurve]) -> list[Claim]:
     claims = []
     for curve in curves:
         low, high = curve.fit.interval
-        name = f"softmax, width {curve.width}, {curve.heads} head{'s' * (curve.heads > 1)}"
+        name = f"exponent of ‖ΔW_t‖: softmax, width {curve.width}, {curve.heads} head{'s' * (curve.heads > 1)}"
         claims.append(Claim(name, "1/t, single and multi-head", f"{curve.fit.exponent:.3f} [{low:.3f}, {high:.3f}]", judged(curve.holds is True)))
     return claims
 

@@ -164,7 +164,7 @@ def figure(counts: list[int], along: dict[str, list[Found]], found: dict[str, Fo
     places[2].plot([expected[name] for name in names], names, "k|", markersize=14, markeredgewidth=2, label="formula")
     places[2].set(xscale="log", xlabel="SNR⁻¹", title=f"d = {WIDTH}, N = {SLOTS:,}")
     places[2].invert_yaxis()
-    places[2].legend(fontsize=8)
+    places[2].legend(fontsize=8, loc="lower right")
     for place in places:
         place.grid(alpha=0.25)
     return drawn

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from reproduction import Claim, Paper, Reproduction, Scale, judged, reproduce
 
@@ -139,13 +140,20 @@ def figure(built: list[dict], learned: list[dict]) -> Figure:
             place.plot(sizes, means, color=colour, marker=marker, label=cell)
         place.plot(sizes, [1 / n for n in sizes], color="black", linestyle=":", label="guessing")
         place.set(title=title)
+        ticked(place, sizes)
+    ticked(places[0], sorted({row["elements"] for row in built}))
     for place in places:
-        place.set(xscale="log", xlabel="elements n", ylim=(-0.03, 1.05))
-        place.set_xscale("log", base=2)
+        place.set(xlabel="elements n", ylim=(-0.03, 1.05))
         place.grid(alpha=0.25)
     places[0].legend(fontsize=8, loc="lower left")
     places[2].legend(fontsize=7, loc="lower left")
     return drawn
+
+
+def ticked(place: Axes, sizes: list[int]) -> None:
+    """A logarithmic axis that names the sizes that were measured."""
+    place.set_xscale("log", base=2)
+    place.set_xticks(sizes, list(map(str, sizes)), fontsize=8)
 
 
 def _mean(values) -> float:
