@@ -10,9 +10,9 @@ from .depth import Depth, energy_by_depth
 from .detection import Detection, detection
 from .diffusion import Diffusion, Generated, commitment, denoised, memory_at, score, speciation_level
 from .estimate import Estimate
-from .fits import PowerLaw, power_law
 from .landscape import FixedPoints, Landscape, Paths, Plane, descent_paths, fixed_points, landscape, principal_plane
 from .novelty import Novelty, novelty, recovery_level
+from .power_laws import PowerLaw, power_law
 from .recall import DAMAGES, Recall, damage, exactly, identified, measure_recall
 from .result import Result
 from .runs import take

@@ -36,7 +36,8 @@ given, x̂ and ξ̂ are normalised to sum to one, and Φ is any function or modu
 
 ## Energies of other kinds
 
-Everything that descends, `E(state, memories)` or of the states of a network.
+Everything that descends, `E(state, memories)` or of the states of a network. Weights, capacity and confinement are those of the reads, neurons and couplings
+that they are made of; they are evaluated in torch, without kernels of their own.
 
 {classes}
 """

@@ -49,7 +49,7 @@ class Result:
         return [*written, save(self.plot(), path.with_suffix(".png"))] if figure else written
 
     def __str__(self) -> str:
-        return self.table()
+        return self.table() or "nothing was found"
 
 
 def write(path: Path, content: str | bytes) -> Path:

@@ -40,7 +40,7 @@ def spherical_code(count: int, dim: int, *, starts: int = 16, seed: int = 0) -> 
     """Points on the unit sphere of ``dim`` dimensions that are far apart: the best of several descents of the separation loss. -> (count, dim), float64
 
     The temperature falls until only the closest pairs count. A heuristic: it finds the best known codes of up to 24 points in three dimensions within 1 % of
-    their angle (``tests/test_learned_similarity.py``), and promises nothing beyond.
+    their separation (``tests/test_learned_similarity.py``), and promises nothing beyond.
 
     Raises:
         ValueError: fewer than two points, fewer than two dimensions, no start.

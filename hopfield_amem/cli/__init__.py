@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .holds import capacity
 from .laws import association_scaling, snr
@@ -14,7 +16,28 @@ from .memorize import memorize
 from .report import report
 from .runs import runs
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+ClickException: Any = typer.BadParameter.__mro__[2]  # of typer's own click, or of the package: that depends on typer's version
+
+
+class OneLine(TyperGroup):
+    """Commands whose errors are one line on standard error, however narrow the terminal."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **options)
+        try:
+            status = super().main(*args, standalone_mode=False, **options)
+        except typer.Abort:
+            typer.echo("Aborted.", err=True)
+            sys.exit(1)
+        except ClickException as error:
+            if type(error).__name__ != "NoArgsIsHelpError":  # which has printed the help
+                typer.echo(f"Error: {' '.join(error.format_message().split())}", err=True)
+            sys.exit(error.exit_code)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+app = typer.Typer(cls=OneLine, no_args_is_help=True, add_completion=False)
 
 
 def _version(asked: bool) -> None:

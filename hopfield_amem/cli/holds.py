@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson, Out, energy_of, numbers, plainly, show
+from .options import AsJson, Out, energy_of, numbers, plainly, rows_of, show
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..analysis.capacity import Corruption, Task
 
 
 def capacity(
     energy: Annotated[str, typer.Option(help="A preset energy, for example log_sum_exp(beta=8).")] = "log_sum_exp(beta=8)",
-    dims: Annotated[str, typer.Option(help="Widths d of the patterns, separated by commas.")] = "16,32,64",
-    patterns: Annotated[str | None, typer.Option(help="binary, spherical, gaussian or correlated; without it what suits the energy.")] = None,
+    dims: Annotated[str | None, typer.Option(help="Widths d of the patterns, separated by commas; without it 16,32,64, or the width of your own.")] = None,
+    patterns: Annotated[
+        str | None, typer.Option(help="binary, spherical, gaussian, correlated, or a .npy file of your own, (n, d); without it what suits the energy.")
+    ] = None,
     damage: Annotated[str | None, typer.Option(help="flips=0.1, masking=0.3 or noise=0.2; without it stored patterns are asked for themselves.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Share of the queries that must succeed.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Share of the queries that must succeed; without it what suits the energy.")] = None,
     precision: Annotated[float, typer.Option(help="Half the relative width of the interval of a measurement.")] = 0.1,
     largest: Annotated[int, typer.Option(help="Largest number of stored patterns that is tried.")] = 100_000,
     out: Out = None,
@@ -29,14 +34,17 @@ def capacity(
     """
     from ..analysis.capacity import Search, compare
 
-    read, widths = energy_of(energy), numbers(dims, "--dims")
+    read = energy_of(energy)
+    stored = rows_of(Path(patterns)) if patterns is not None and patterns.endswith(".npy") else patterns
+    usual = "16,32,64" if stored is None or isinstance(stored, str) else str(stored.shape[1])
+    widths = numbers(usual if dims is None else dims, "--dims")
     with plainly():
-        task = _task(read, patterns, damage, rate)
+        task = _task(read, stored, damage, rate)
         found = compare(read, widths, task, search=Search(precision, largest=largest), folder=None if out is None else out / "runs")
         show(found, "capacity", out, as_json)
 
 
-def _task(energy, patterns: str | None, damage: str | None, rate: float | None) -> Task:
+def _task(energy, patterns: str | Tensor | None, damage: str | None, rate: float | None) -> Task:
     """What suits the energy, with what was asked for otherwise."""
     from dataclasses import replace
 

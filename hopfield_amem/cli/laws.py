@@ -43,7 +43,10 @@ def snr(
 
 
 def association_scaling(
-    rows: Annotated[str, typer.Option(help="Rows of the table of exponents, by commas; 'all', or 'list' to see their names. Their data are their own.")] = "",
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(help="A row of the table of exponents, may be given again; 'all', or 'list' to see their names. Their data are their own."),
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="Exponent α ≥ 0 of the Zipf law p(x) ∝ x^−α; 2 if not given.")] = None,
     inputs: Annotated[int | None, typer.Option(help="Inputs N; 1000 if not given.")] = None,
     classes: Annotated[int | None, typer.Option(help="Classes M; 5 if not given.")] = None,
@@ -62,7 +65,7 @@ def association_scaling(
     from ..analysis import scaling
 
     runs: Path | None = None if out is None else out / "runs"
-    if rows == "list":
+    if rows == ["list"]:
         typer.echo("\n".join(scaling.ROWS))
         return
     own = {"--alpha": alpha, "--inputs": inputs, "--classes": classes, "--schemes": schemes, "--dims": dims}
@@ -70,7 +73,7 @@ def association_scaling(
         raise typer.BadParameter(f"rows have data of their own: leave {', '.join(name for name, value in own.items() if value is not None)} out.")
     with plainly():
         if rows:
-            named = None if rows == "all" else [name.strip() for name in rows.split(",")]
+            named = None if rows == ["all"] else rows
             found = scaling.exponents(named, study=scaling.Study(trials=trials, seed=seed, folder=runs, processes=processes))
         else:
             named = [name.strip() for name in schemes.split(",")] if schemes else list(scaling.SCHEMES)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AsJson, Out, Seed, energy_of, plainly, show
+from .options import AsJson, Out, Seed, energy_of, plainly, rows_of, show
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,16 +62,4 @@ def _patterns(path: Path | None, energy: ReadEnergy, seed: int) -> Tensor:
         digits = Digits.load(seed)
         first = torch.stack([(digits.labels == label).nonzero()[0, 0] for label in range(10)])
         return digits.encode(digits.images[first], energy)
-    import numpy as np
-
-    try:
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-        if not isinstance(found, np.ndarray):
-            raise ValueError("it is an archive of several; save one array with numpy.save")
-        loaded = torch.as_tensor(found)
-    except (OSError, ValueError, TypeError, EOFError, SyntaxError, OverflowError, MemoryError) as error:
-        raise typer.BadParameter(f"{path} holds no array: {error}.", param_hint="--patterns") from None
-    if loaded.ndim != 2 or loaded.is_complex() or not bool(loaded.isfinite().all()):
-        raise typer.BadParameter(f"expected finite, real patterns (n, d), got {loaded.dtype} {tuple(loaded.shape)} in {path}.", param_hint="--patterns")
-    return loaded.to(torch.promote_types(loaded.dtype, torch.float32))
+    return rows_of(path)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..analysis.result import Result
     from ..energies import ReadEnergy
 
@@ -55,6 +57,28 @@ def numbers(text: str, option: str, kind: Callable[[str], Any] = int) -> list[An
         return [kind(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"expected numbers separated by commas, for example 16,32,64; got {text!r}.", param_hint=option) from None
+
+
+def rows_of(path: Path) -> Tensor:
+    """Patterns (n, d) of a .npy file. Nothing in it is executed."""
+    import numpy as np
+    import torch
+
+    try:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("an archive of several")
+        loaded = torch.as_tensor(found)
+    except FileNotFoundError:
+        raise typer.BadParameter(f"There is no file {path}.", param_hint="--patterns") from None
+    except (OSError, ValueError, TypeError, EOFError, SyntaxError, OverflowError, MemoryError):
+        raise typer.BadParameter(
+            f"{path} holds no array of numbers. Write one, patterns (n, d), with numpy.save(path, array).", param_hint="--patterns"
+        ) from None
+    if loaded.ndim != 2 or loaded.is_complex() or not bool(loaded.isfinite().all()):
+        raise typer.BadParameter(f"expected finite, real patterns (n, d), got {loaded.dtype} {tuple(loaded.shape)} in {path}.", param_hint="--patterns")
+    return loaded.to(torch.promote_types(loaded.dtype, torch.float32))
 
 
 @contextmanager

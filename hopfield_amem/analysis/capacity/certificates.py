@@ -13,13 +13,14 @@ from torch.nn.functional import normalize
 
 from ...descent import Descent
 from ...descent.certificate import softmax_error
-from ...energies import Hypercube, ReadEnergy, checks, presets
+from ...descent.loop import Energy
+from ...energies import checks, presets
 from ...energies.separations.separation import require
 from ...kernels import nearest
 from ..result import Result
 from ..seeds import seeded
 from .exponential import storing_separation
-from .task import Reading
+from .task import Reading, of_bits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,14 +120,14 @@ class Basins(Result):
 
 
 @torch.no_grad()
-def basin_radius(energy: ReadEnergy, patterns: Tensor, *, descent: Descent | None = None, directions: int = 8, tolerance: float = 0.1, seed: int = 0) -> Basins:
+def basin_radius(energy: Energy, patterns: Tensor, *, descent: Descent | None = None, directions: int = 8, tolerance: float = 0.1, seed: int = 0) -> Basins:
     """The largest damage from which a descent brings every stored pattern back, along random directions.
 
     On the hypercube damage is the share of bits that are wrong, along a random order of the bits, up to ½. Elsewhere it is a shift along a random unit vector,
     in units of the pattern's length, up to 2. Bisected under the assumption that along a direction less damage is recovered where more is.
 
     Args:
-        energy: what is descended.
+        energy: what is descended; any ``E(state, memories)`` with a descent that follows it.
         patterns: stored (n, d); ±1 on the hypercube.
         descent: None: spin by spin on the hypercube, elsewhere ``FixedPoint`` of at most 50 steps.
         directions: random ones per pattern.
@@ -141,7 +142,7 @@ def basin_radius(energy: ReadEnergy, patterns: Tensor, *, descent: Descent | Non
     require(0 < tolerance < math.inf, f"The tolerance must be positive and finite, got {tolerance!r}.")
     generator = seeded(seed, "directions of damage")
     shape = (len(patterns), directions, patterns.shape[1])
-    binary = isinstance(energy.confinement, Hypercube)
+    binary = of_bits(energy)
     damaged = _flipped(patterns, shape, generator) if binary else _shifted(patterns, shape, generator)
     read, length = Reading(energy, descent), patterns.norm(dim=-1).unsqueeze(-1)
 

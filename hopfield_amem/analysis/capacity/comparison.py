@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from ...descent import Descent
 from ...energies import ReadEnergy
 from ..estimate import Estimate
-from ..fits import power_law
+from ..power_laws import power_law
 from ..result import Result
 from .corruption import Flips
 from .ensembles import NoOverlaps
@@ -21,7 +22,7 @@ from .identity import Keep
 from .mean_field import crosstalk
 from .measurement import measure
 from .search import Search
-from .task import Task, suited
+from .task import Task, asked
 from .theorems import NoKnownBound, Setting, bound
 
 if TYPE_CHECKING:
@@ -123,17 +124,16 @@ def compare(
     """
     if not isinstance(energy, ReadEnergy):
         raise TypeError(f"compare needs the factors of a ReadEnergy, got {type(energy).__name__}. measure(retrieve, dim) takes any function.")
-    if not dims or len(set(dims)) < len(dims):
-        raise ValueError(f"dims are widths of patterns, at least one and none twice; got {list(dims)}.")
-    task = suited(energy) if task is None else task
+    dims = _widths(dims)
+    task = asked(energy, task)
     found: list[dict[str, Estimate]] = []
     reasons = {}
     for dim in dims:
         try:
-            asked = _implied(task, dim) if setting is None else setting
-            here = {e.reference: e for e in bound(energy, dim, success=task.success, setting=asked)}
+            known = bound(energy, dim, success=task.success, setting=_implied(task, dim) if setting is None else setting)
+            here = {e.reference: e for e in known}
         except NoKnownBound as reason:
-            here, reasons[dim] = {}, str(reason).replace(f"(energy, {dim})", "(energy, dim)")  # the same sentence for all dimensions
+            here, reasons[dim] = {}, f"No known bound: {reason.reason}."  # without the other two routes: both are taken here
         try:
             here[ESTIMATED] = crosstalk(energy, dim, task, descent=descent)
         except NoOverlaps as reason:
@@ -143,7 +143,17 @@ def compare(
     names = dict.fromkeys(name for here in found for name in here)
     series = {name: tuple(here.get(name) for here in found) for name in names}
     laws = {name: law for name, estimates in series.items() if (law := growth(dims, estimates)) is not None}
-    return Comparison(str(energy), str(task), tuple(dims), series, laws, reasons)
+    return Comparison(str(energy), str(task), dims, series, laws, reasons)
+
+
+def _widths(dims: Sequence[int]) -> tuple[int, ...]:
+    try:
+        widths = tuple(operator.index(dim) for dim in dims)
+    except TypeError:
+        raise TypeError(f"dims are several widths of patterns, whole numbers, for example [16, 32]; got {dims!r}. measure(energy, 16) takes one.") from None
+    if not widths or len(set(widths)) < len(widths):
+        raise ValueError(f"dims are widths of patterns, at least one and none twice; got {list(widths)}.")
+    return widths
 
 
 def growth(dims: Sequence[int], estimates: Sequence[Estimate | None]) -> Growth | None:
@@ -172,8 +182,8 @@ def _implied(task: Task, dim: int) -> Setting:
     """The setting of a task, where theorems know its damage."""
     own, across = task.start(dim)
     if task.corruption is not None and not isinstance(task.corruption, Flips) and (own, across) != (1.0, 0.0):
-        raise NoKnownBound(f"No known bound: no statement here is about queries damaged by {task.corruption}.")
+        raise NoKnownBound(f"no statement here is about queries damaged by {task.corruption}", dim)
     if own <= 0:
-        raise NoKnownBound(f"No known bound: no statement here is about queries of which half of the bits are wrong, or more: {task.corruption}.")
+        raise NoKnownBound(f"no statement here is about queries of which half of the bits are wrong, or more: {task.corruption}", dim)
     error = min(0.49, 1 - task.required) if task.success == "one bit" else 0.01
     return Setting(task.ensemble, error, flips=0.5 * (1 - own))

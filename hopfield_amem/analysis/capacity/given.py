@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ...energies.checks import foreign
 from ...energies.separations.separation import require
 from .ensembles import Binary, Correlated, Ensemble, Gaussian, Spherical
 
@@ -25,10 +26,14 @@ class Rows(Ensemble):
     def __post_init__(self):
         rows = self.rows
         if rows.ndim != 2 or not rows.is_floating_point() or rows.numel() == 0:
-            raise ValueError(f"Patterns to draw from are floating-point rows (total, d), at least one; got {rows.dtype} of shape {tuple(rows.shape)}.")
-        if not bool(rows.isfinite().all()):
-            raise ValueError("The patterns hold NaN or Inf. Remove or repair such rows first.")
-        object.__setattr__(self, "rows", rows.detach().float().cpu())
+            raise ValueError(
+                f"Patterns to draw from are floating-point rows (total, d), at least one; got {rows.dtype} of shape {tuple(rows.shape)}. "
+                "Whole numbers become such rows by .float(), pictures by .flatten(1)."
+            )
+        kept = rows.detach().float().cpu()
+        if not bool(kept.isfinite().all()):
+            raise ValueError("The patterns hold NaN or Inf, or numbers beyond float32. Remove, repair or scale such rows first.")
+        object.__setattr__(self, "rows", kept)
         digest = hashlib.sha256(self.rows.contiguous().numpy().tobytes()).hexdigest()[:12]
         object.__setattr__(self, "key", f"{tuple(rows.shape)} {digest}")
 
@@ -86,4 +91,4 @@ def as_ensemble(patterns: Ensemble | str | Tensor | Sampler) -> Ensemble:
         return Rows(patterns)
     if callable(patterns):
         return Sampled(patterns)
-    raise ValueError(f"Patterns are {', '.join(map(repr, NAMED))}, a tensor of rows, or a function (count, generator) -> (count, d); got {patterns!r}.")
+    raise ValueError(f"Patterns are {', '.join(map(repr, NAMED))}, a tensor of rows, or a function (count, generator) -> (count, d); got {foreign(patterns)}.")

@@ -26,7 +26,7 @@ from .bits import Rivals, turned, without_rivals, wrong_among_rivals
 from .crosstalk import crosstalk_capacity
 from .ensembles import Gaussian, Overlaps, Spherical
 from .position import Position, started, success_rate
-from .task import Reading, Task, suited
+from .task import Reading, Task, asked
 
 Pulls = tuple[float, float, float, float, Rivals | None]
 STEPS, REST = 50, 1e-6
@@ -50,7 +50,7 @@ def crosstalk(energy: ReadEnergy, dim: int, task: Task | None = None, *, descent
         from random patterns drawn for it, for "argmax".
 
     Raises:
-        ValueError, TypeError: something else than a ``ReadEnergy``, correlated or given patterns (measure those), a width below 2.
+        ValueError, TypeError: something else than a ``ReadEnergy`` or a ``Task``, correlated or given patterns (measure those), a width below 2.
     """
     if not isinstance(energy, ReadEnergy):
         raise TypeError(f"The crosstalk estimate needs the factors of a ReadEnergy, got {type(energy).__name__}. measure(retrieve, dim) takes any function.")
@@ -58,7 +58,7 @@ def crosstalk(energy: ReadEnergy, dim: int, task: Task | None = None, *, descent
         raise ValueError(f"dim is the width of the patterns, an integer of at least 2, got {dim!r}.")
     if isinstance(energy.beta, Tensor) and energy.beta.numel() != 1:
         raise ValueError(f"The estimate is for one inverse temperature, got {tuple(energy.beta.shape)} of them. Take one: energy.at(float(beta[0])).")
-    task = suited(energy) if task is None else task
+    task = asked(energy, task)
     task.ensemble.overlaps(dim, 1.0)  # refuses ensembles without a closed form
     if not _in_closed_form(energy):
         return _from_a_sample(energy, dim, task)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from ...descent import Descent
 from ...energies import ReadEnergy
+from .. import seeds
 from ..estimate import Estimate
 from ..result import Result, plain
 from ..runs import progress
 from .identity import Keep
 from .search import Keeping, Looks, Search, bracketed, narrowed
-from .task import Reading, Retrieve, Task, suited
+from .task import Reading, Retrieve, Task, asked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,14 +88,17 @@ def measure(
         A ``Measurement`` whose estimate holds value and interval; the interval is open above, (…, inf), where ``largest`` patterns, or all rows, are recalled.
 
     Raises:
-        ValueError, TypeError: a retrieve that returns a wrong shape or NaN, a width below 1, patterns that do not fit, a descent for a function, a folder
-            for what cannot be told from others.
+        ValueError, TypeError: a retrieve that returns a wrong shape, complex numbers, NaN or Inf, a width below 1, patterns that do not fit, a descent for a
+            function, a folder for what cannot be told from others, a seed that is no whole number ≥ 0.
     """
     if not isinstance(dim, int) or dim < 1:
         raise ValueError(f"dim is the width of the patterns, an integer of at least 1, got {dim!r}.")
     if not isinstance(retrieve, ReadEnergy) and (descent is not None or not callable(retrieve)):
         raise TypeError(f"measure takes a ReadEnergy and a descent, or a function retrieve(query, patterns) -> state alone; got {retrieve!r}, {descent!r}.")
-    task, search = suited(retrieve) if task is None else task, Search() if search is None else search
+    if search is not None and not isinstance(search, Search):
+        raise TypeError(f"A search is Search(precision, confidence, largest, queries), or None; got {search!r}.")
+    seeds.check(seed)
+    task, search = asked(retrieve, task), Search() if search is None else search
     read = Reading(retrieve, descent) if isinstance(retrieve, ReadEnergy) else retrieve
     keep = Keep(folder) if folder is not None and not isinstance(folder, Keep) else folder
     with progress(f"capacity at d = {dim}", None) as advance:

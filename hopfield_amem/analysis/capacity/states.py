@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor
 
 from ...descent import Descent
-from ...energies import Hypercube, ReadEnergy
+from ...descent.loop import Energy
+from ...energies import ReadEnergy, presets
 from ...energies.separations.separation import require
+from ...kernels import nearest
 from ..association import CLASSES, metastable_class, metastable_size
 from ..result import Result
 from ..seeds import seeded
 from .certificates import check_patterns
-from .task import SCORES, Reading
+from .task import SCORES, Reading, of_bits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,14 +114,14 @@ class SpuriousStates(Result):
 
 @torch.no_grad()
 def spurious_states(
-    energy: ReadEnergy, patterns: Tensor, start: Tensor | int = STARTS, *, descent: Descent | None = None, tolerance: float = 0.05, seed: int = 0
+    energy: Energy, patterns: Tensor, start: Tensor | int = STARTS, *, descent: Descent | None = None, tolerance: float = 0.05, seed: int = 0
 ) -> SpuriousStates:
     """The distinct states at which descents rest and that are no stored pattern nor its negative; the classical mixtures of three are named.
 
     ``sign(±ξ_a ± ξ_b ± ξ_c)`` are rest states of Hopfield's network at low loads (Amit, Gutfreund & Sompolinsky 1985).
 
     Args:
-        energy: what is descended.
+        energy: what is descended; any ``E(state, memories)`` with a descent that follows it.
         patterns: stored (n, d); ±1 on the hypercube.
         start: states (starts, d), or how many random ones: random bits on the hypercube, normal vectors of the patterns' mean length elsewhere.
         descent: as in ``basin_radius``.
@@ -126,15 +129,16 @@ def spurious_states(
         seed: of the random starts.
 
     Raises:
-        ValueError, TypeError: no patterns, NaN or Inf in them, shapes that do not fit.
+        ValueError, TypeError: no patterns, NaN or Inf in them, shapes that do not fit, a tolerance below 0 or without end.
     """
     check_patterns(patterns)
+    require(0 <= tolerance < math.inf, f"The tolerance must be finite and at least 0, got {tolerance!r}.")
     start = _random(energy, patterns, start, seed) if isinstance(start, int) else start
     check_patterns(start)
     require(start.shape[1] == patterns.shape[1], f"Starts and patterns must share their width, got {tuple(start.shape)} and {tuple(patterns.shape)}.")
     rest = Reading(energy, descent)(start.unsqueeze(0), patterns.unsqueeze(0))[0]
     near = tolerance * float(patterns.norm(dim=-1).mean())
-    stored, negative = (torch.cdist(rest, sign * patterns).amin(-1) <= near for sign in (1, -1))
+    stored, negative = (_to_nearest(sign * rest, patterns) <= near for sign in (1, -1))
     negative = negative & ~stored
     states, counts = _distinct(rest[~(stored | negative)], near)
     mixtures = tuple(_mixture(state, patterns) for state in states)
@@ -143,12 +147,18 @@ def spurious_states(
     return SpuriousStates(states, counts, mixtures, {name: count / len(rest) for name, count in found.items()})
 
 
-def _random(energy: ReadEnergy, patterns: Tensor, count: int, seed: int) -> Tensor:
+def _random(energy: Energy, patterns: Tensor, count: int, seed: int) -> Tensor:
     require(count >= 1, f"At least one start is needed, got {count!r}.")
     start = torch.randn(count, patterns.shape[1], generator=seeded(seed, "starts of descents")).to(patterns)
-    if isinstance(energy.confinement, Hypercube):
+    if of_bits(energy):
         return torch.where(start < 0, -1.0, 1.0)
     return start * (patterns.norm(dim=-1).mean() / patterns.shape[1] ** 0.5)
+
+
+def _to_nearest(states: Tensor, patterns: Tensor) -> Tensor:
+    """The distance of every state to the nearest pattern, of which only tiles are compared at once. (q, d), (n, d) -> (q,)"""
+    index = nearest(presets.distance(), states, patterns, count=1)[1][:, 0]
+    return (states - patterns[index]).norm(dim=-1)
 
 
 def _distinct(states: Tensor, near: float) -> tuple[Tensor, Tensor]:

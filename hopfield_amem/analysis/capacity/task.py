@@ -95,6 +95,13 @@ def suited(energy: object) -> Task:
     return Task("binary", success="one pattern") if of_bits(energy) else Task()
 
 
+def asked(energy: object, task: Task | None) -> Task:
+    """The task that is given, or the one that suits the energy. Raises TypeError where it is no ``Task``."""
+    if task is not None and not isinstance(task, Task):
+        raise TypeError(f"A task is Task(patterns, corruption, success), or None for what suits the energy; got {type(task).__name__}.")
+    return suited(energy) if task is None else task
+
+
 def of_bits(energy: object) -> bool:
     """Whether states are confined to ±1."""
     return isinstance(energy, ReadEnergy) and isinstance(energy.confinement, Hypercube)

@@ -19,7 +19,22 @@ ASYMPTOTIC = "asymptotic, d → ∞"  # of laws that say nothing of how large d 
 
 
 class NoKnownBound(ValueError):
-    """No theorem speaks of this energy in this setting."""
+    """No theorem speaks of this energy in this setting. Prints the reason and the two other routes.
+
+    Args:
+        reason: why, in words.
+        dim: the width that was asked for.
+    """
+
+    def __init__(self, reason: str, dim: int):
+        super().__init__(reason, dim)
+        self.reason, self.dim = reason, dim
+
+    def __str__(self) -> str:
+        return (
+            f"No known bound: {self.reason}. Two other routes: crosstalk(energy, {self.dim}) estimates the capacity of any energy made of factors, "
+            f"and measure(energy, {self.dim}) measures that of anything that retrieves."
+        )
 
 
 class Unmet(ValueError):
@@ -119,17 +134,19 @@ def bound(energy: ReadEnergy, dim: int, *, success: str | None = None, setting: 
 
     Raises:
         NoKnownBound: there is none; says why, and names the other two routes.
-        ValueError: a success that there is not, a width below 1, more than one β.
+        ValueError, TypeError: a success that there is not, a width below 1, more than one β, a setting that is no ``Setting``.
     """
     if success is not None and success not in SUCCESSES:
         raise ValueError(f"success is one of {', '.join(map(repr, SUCCESSES))} or None, got {success!r}.")
     if not isinstance(dim, int) or dim < 1:
         raise ValueError(f"dim is the width of the patterns, an integer of at least 1, got {dim!r}.")
     if not isinstance(energy, ReadEnergy):
-        raise _unknown(f"theorems are registered by the factors of a ReadEnergy, and this is {energy!r}", dim)
+        raise NoKnownBound(f"theorems are registered by the factors of a ReadEnergy, and this is {energy!r}", dim)
     if isinstance(energy.beta, Tensor) and energy.beta.numel() != 1:
         raise ValueError(f"Bounds are for one inverse temperature, got {tuple(energy.beta.shape)} of them. Take one: energy.at(float(beta[0])).")
     setting = Setting() if setting is None else setting
+    if not isinstance(setting, Setting):
+        raise TypeError(f"A setting is Setting(patterns, bit_error, …), or None; got {setting!r}.")
     found, reasons = [], []
     for known in THEOREMS:
         if known.concerns(energy):
@@ -142,20 +159,13 @@ def bound(energy: ReadEnergy, dim: int, *, success: str | None = None, setting: 
         return wanted
     if found:
         reasons.append(f"what is known is of {', '.join(sorted({repr(e.success) for e in found}))}, not of {success!r}")
-    raise _unknown("; ".join(dict.fromkeys(reasons)) or f"no theorem is registered for these factors ({energy})", dim)
+    raise NoKnownBound("; ".join(dict.fromkeys(reasons)) or f"no theorem is registered for these factors ({energy})", dim)
 
 
 def undamaged(setting: Setting) -> None:
     """Raise ``Unmet`` where the query has wrong bits: for statements about stored patterns that are asked for themselves."""
     if setting.flips > 0:
         raise Unmet(f"this is known of stored patterns that are asked for themselves, and {setting.flips:.3g} of the query's bits are wrong")
-
-
-def _unknown(reason: str, dim: int) -> NoKnownBound:
-    return NoKnownBound(
-        f"No known bound: {reason}. Two other routes: crosstalk(energy, {dim}) estimates the capacity of any energy made of factors, "
-        f"and measure(energy, {dim}) measures that of anything that retrieves."
-    )
 
 
 def grown(log_value: float, assumption: str, *, kind: str, success: str, reference: str) -> Estimate:

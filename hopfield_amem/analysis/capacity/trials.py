@@ -32,7 +32,7 @@ def successes(retrieve: Retrieve, task: Task, sizes: Sizes, seed: int) -> Tensor
     Works through so many memories and queries at a time as a few tiles hold, or one memory.
 
     Raises:
-        ValueError: a retrieve that returns a wrong shape, or NaN.
+        ValueError: a retrieve that returns a wrong shape, complex numbers, NaN or Inf.
     """
     generator = torch.Generator().manual_seed(seed)
     at_once = max(1, NUMBERS // (sizes.load * sizes.dim))
@@ -65,8 +65,9 @@ def _retrieved(retrieve: Retrieve, query: Tensor, patterns: Tensor) -> Tensor:
             f"retrieve must return one state per query, (memories, queries, d) = {tuple(query.shape)} for patterns {tuple(patterns.shape)}, got {came}. "
             "Wrap a function of one memory, (q, d) and (n, d), with each_memory(retrieve)."
         )
-    if bool(state.isnan().any()):
-        raise ValueError(f"retrieve returned NaN for {patterns.shape[1]} patterns of width {patterns.shape[2]}. Look at its temperature and scales.")
+    if state.is_complex() or not bool(state.isfinite().all()):
+        came = "complex numbers" if state.is_complex() else "NaN or Inf"
+        raise ValueError(f"retrieve returned {came} for {patterns.shape[1]} patterns of width {patterns.shape[2]}. Look at its temperature and scales.")
     return state.to(patterns)
 
 

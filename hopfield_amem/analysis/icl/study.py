@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..fits import PowerLaw, power_law
+from ..power_laws import PowerLaw, power_law
 from ..result import Result
 from .contexts import Contexts, drawn, head_width
 from .learners import Learner, learners

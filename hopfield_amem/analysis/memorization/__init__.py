@@ -3,7 +3,8 @@
 from .auditing.audit import Audit, audit
 from .auditing.tokens import next_token
 from .corpus import Corpus
-from .fits import Onset, capacity_from_sweep
+from .double_descent import Onset
+from .fits import capacity_from_sweep
 from .laws import BITS_PER_PARAMETER, LITERATURE, attainable_memorization, double_descent_size, membership_f1, predicted_memorization
 from .measures import extracted, membership, recall, unintended_memorization
 from .models import FEED_FORWARDS, MEMORIES, LanguageModel, language_model, parameters

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..estimate import Estimate
-from ..fits import PowerLaw
+from ..power_laws import PowerLaw
 from ..result import Result, decoded, plain, write
 from ..runs.folder import finished
-from .fits import CHANCE, Onset, best_data, by_chance, capacity_from_sweep, double_descent, onsets, plateaus, recall_law
+from .double_descent import Onset, double_descent, onsets
+from .fits import CHANCE, best_data, by_chance, capacity_from_sweep, plateaus, recall_law
 from .kinds import parted
 
 if TYPE_CHECKING:

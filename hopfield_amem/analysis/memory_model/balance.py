@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..fits import PowerLaw, power_law
+from ..power_laws import PowerLaw, power_law
 from ..result import Result
 
 if TYPE_CHECKING:

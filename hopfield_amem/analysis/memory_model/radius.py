@@ -76,7 +76,7 @@ def pattern_radius(activations: Tensor, fractions: Sequence[float] = (0.25, 0.5,
         seed: of the order in which they are taken.
 
     Raises:
-        ValueError, TypeError: fewer than two activations in a sample, NaN or Inf, fractions that do not ascend in (0, 1].
+        ValueError, TypeError: fewer than two activations in a sample, NaN or Inf, squared distances without end, fractions that do not ascend in (0, 1].
     """
     if not isinstance(activations, Tensor) or not activations.is_floating_point():
         raise TypeError(f"activations are a floating-point tensor (..., n), got {getattr(activations, 'dtype', type(activations).__name__)}.")
@@ -91,7 +91,10 @@ def pattern_radius(activations: Tensor, fractions: Sequence[float] = (0.25, 0.5,
         raise ValueError("The activations hold NaN or Inf. Leave out the rows of padding, or compute the model in a wider dtype.")
     seeds.check(seed)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
-    return PatternRadius(counts, tuple(nearest_neighbours(rows[order[:count]]) for count in counts), rows.shape[-1])
+    found = tuple(nearest_neighbours(rows[order[:count]]) for count in counts)
+    if not all(bool(distances.isfinite().all()) for distances in found):
+        raise ValueError("The squared distances of the activations leave the range of float64. Scale the activations down.")
+    return PatternRadius(counts, found, rows.shape[-1])
 
 
 def nearest_neighbours(rows: Tensor) -> Tensor:

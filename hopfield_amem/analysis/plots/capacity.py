@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..capacity.states import Census, SpuriousStates
 
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)), (0, (7, 3)))
-DRAWN = 690.0  # logarithm of the largest number that an axis takes
+DRAWN = 640.0  # logarithm of the largest number that an axis takes, with its margin
 
 
 def comparison(found: Comparison) -> Figure:
@@ -26,10 +26,8 @@ def comparison(found: Comparison) -> Figure:
     axes = figure.subplots()
     for j, (name, estimates) in enumerate(found.series.items()):
         there = [(d, e) for d, e in zip(found.dims, estimates, strict=True) if e is not None and e.log_value is not None and -math.inf < e.log_value < DRAWN]
-        if not there:
-            continue
         dims, values = [d for d, _ in there], [math.exp(e.log_value or 0.0) for _, e in there]
-        law = f", ∝ {found.growth[name]}" if name in found.growth else ""
+        law = f", ∝ {found.growth[name]}" if name in found.growth else "" if there else ": nothing that an axis holds"
         style = {"color": COLOURS[j % len(COLOURS)], "marker": MARKERS[j % len(MARKERS)], "linestyle": DASHES[j % len(DASHES)]}
         axes.plot(dims, values, label=name + law, markersize=5, **style)
         for (d, estimate), value in zip(there, values, strict=True):
@@ -75,7 +73,7 @@ def separation(found: Separation) -> Figure:
         left.axhline(found.threshold, color=COLOURS[1], linestyle="--", label="stored above")
     left.set(xlabel="pattern, in order of Δ", ylabel="separation Δ")
     left.legend(fontsize=8, frameon=False)
-    right.plot(rank, found.error[order].clamp_min(1e-300).numpy(), "s--", color=COLOURS[2], markersize=3)
+    right.plot(rank, found.error[order].double().clamp_min(1e-300).numpy(), "s--", color=COLOURS[2], markersize=3)
     right.set_yscale("log")
     right.set(xlabel="pattern, in order of Δ", ylabel="bound on the error of one step")
     return figure

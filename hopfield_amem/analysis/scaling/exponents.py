@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..estimate import Estimate
-from ..fits import PowerLaw, power_law
+from ..power_laws import PowerLaw, power_law
 from ..result import Result
 from .schemes import PowerScheme, Scheme, ThresholdScheme, scheme
 from .study import Study

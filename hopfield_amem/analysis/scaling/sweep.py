@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import seeds
-from ..fits import PowerLaw, power_law
+from ..power_laws import PowerLaw, power_law
 from ..result import Result, plain
 from ..runs import take
 from . import doors

@@ -60,7 +60,7 @@ def _moment(n: int, law: NormalScores) -> float:
 
 def _exponential_moment(law: NormalScores) -> float:
     """κ = eˢ: ``E e^(2s) = e^(2β²‖k_i‖²)``, and κ_ii = e^(β‖k_i‖²)."""
-    return 2 * law.spread**2 - 2 * law.own
+    return 2 * law.spread * law.spread - 2 * law.own
 
 
 def _cosine_moment(n: int, law: CosineScores) -> float | None:
@@ -146,7 +146,7 @@ def _printed_exponential(separation, law):
 
 def _printed_cosine_exponential(separation, law):
     """``N exp(−2/τ + 2/(d τ²))``."""
-    return Printed(2 * law.beta**2 / law.dim - 2 * law.beta, "cosines taken for normal numbers of variance 1/d, while 1/τ ≪ d/2")
+    return Printed(2 * law.beta * law.beta / law.dim - 2 * law.beta, "cosines taken for normal numbers of variance 1/d, while 1/τ ≪ d/2")
 
 
 def _printed_activation(constant: float):

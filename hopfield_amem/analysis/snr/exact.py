@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...energies import Level, ReadEnergy, Separation, Simplex
+from ...energies.checks import foreign
 from .closed import printed_form
 from .inverse import InverseSNR
 from .kernel import Kernel, checked, factors, log_kernel
@@ -80,7 +81,7 @@ def printed_inverse_snr(energy: ReadEnergy | Separation, count: int, keys: Keys)
 def check_keys(keys: Keys) -> None:
     """Raise where keys are neither of an ensemble nor a tensor."""
     if not isinstance(keys, Keys):
-        raise TypeError(f"keys are GaussianKeys(d), AveragedGaussianKeys(d), SphericalKeys(d) or a tensor (n, d) of your own; got {keys!r}.")
+        raise TypeError(f"keys are GaussianKeys(d), AveragedGaussianKeys(d), SphericalKeys(d) or a tensor (n, d) of your own; got {foreign(keys)}.")
 
 
 def given_keys(keys: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def log_mean(kernel: Kernel, law: ScoreLaw | LengthAveraged) -> tuple[float, str
     own = 0.0 if isinstance(law, LengthAveraged) else kernel.own(law.own)
     value = None if kernel.level else closed_form(kernel.energy.separation, law)
     if value is not None:
-        return value, "closed form" if value < math.inf else "closed form, which diverges"
+        return value, "closed form" if value < math.inf else "closed form, which diverges or leaves the range of floats"
     if isinstance(law, LengthAveraged):
         from .lengths import log_mean_over_lengths
 
