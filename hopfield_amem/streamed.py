@@ -12,11 +12,11 @@ from torch import Tensor
 from .energies import Log, Memory, ReadEnergy, Simplex, checks
 from .energies.truth import full_precision
 from .kernels import Streamed, computation, gated, nearest
-from .kernels.cut import Rule
 from .kernels.pieces import PIECE, Pieces
+from .kernels.rule import Rule
 from .kernels.spread import Part, averages, searched, threshold
 from .storage import load_spec, opened
-from .written import write_memory
+from .storage_by_pieces import write_memory
 
 __all__ = ["StreamedMemory", "write_memory"]
 

@@ -15,6 +15,7 @@ from ..descent import Descended
 from ..energies import ENERGIES, ReadEnergy, presets
 
 GALLERY_LOAD, GALLERY_STEPS = 100, 4
+RESOLUTION = 90  # points of a landscape along a side
 PICTURES = ("gallery", "energy", "recall", "landscape", "layer")
 
 
@@ -93,7 +94,7 @@ def _landscape_figure(plots, digits: Digits):
         "sparsemax": presets.sparsemax(4.0),
         "epanechnikov": presets.epanechnikov(2.4),
     }
-    panels: dict[str, Landscape] = {f"{name}, β = {e.beta:g}": landscape(e, keys, principal_plane(keys), resolution=90) for name, e in shown.items()}
+    panels: dict[str, Landscape] = {f"{name}, β = {e.beta:g}": landscape(e, keys, principal_plane(keys), resolution=RESOLUTION) for name, e in shown.items()}
     title = (
         "Energy (contours, dark is low) and basins on two principal components of ten digits\n"
         "colour: the digit nearest to where the descent rests; white: out of reach"

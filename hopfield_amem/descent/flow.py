@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from ..energies import ReadEnergy, checks
 from .loop import Descent, Landscape, Path
 
+PATIENCE = 2000  # steps of an adaptive method, after which its step size has collapsed
+
 
 @dataclass(frozen=True)
 class Integration:
@@ -84,7 +86,7 @@ def integrated(field: nn.Module, start: Tensor, times: Tensor, method: str, *, o
         raise ValueError(f"torchdiffeq has no method {method!r}; it knows {', '.join(SOLVERS)}.")
     solver_options: dict = dict(options.pop("options", None) or {})
     if SOLVERS[method].__mro__[1].__name__ != "FixedGridODESolver":
-        solver_options = {"norm": _worst_query, "max_num_steps": 2000} | solver_options
+        solver_options = {"norm": _worst_query, "max_num_steps": PATIENCE} | solver_options
     adjoint = "adjoint_params" in options
     if adjoint:
         options["adjoint_options"] = {"norm": "seminorm"}

@@ -25,6 +25,8 @@ class Landscape:
         self.given: dict[str, Tensor | None] = {"query": state, "keys": keys}
         if isinstance(energy, ReadEnergy):
             checks.inputs(energy, state, keys, None, gates.presence, gates.bias)
+        elif not callable(energy):
+            raise TypeError(f"A descent follows a ReadEnergy, or a function E(state, memories) that gives one number per query; got {type(energy).__name__}.")
         elif not gates.open:
             raise ValueError("presence, bias and causality belong to a ReadEnergy; an energy given as a function must handle its own masks.")
         self.dtype, (state, keys) = computation(state, keys)
@@ -56,7 +58,17 @@ class Landscape:
             return self.spec.confinement.gradient(state) - self.engine.force(state)  # type: ignore[union-attr]
         if isinstance(self.spec, DistributedEnergy):
             return self.spec.gradient(state, self.keys)
-        return torch.func.grad(lambda x: self.energy(x).sum())(state)
+        return torch.func.grad(self._followed)(state)
+
+    def _followed(self, state: Tensor) -> Tensor:
+        """The energies of all queries in one number, which must depend on the state by operations that torch can follow."""
+        total = self.energy(state).sum()
+        if not total.requires_grad:
+            raise ValueError(
+                "The energy function is cut off from the state, and its gradient would be zero everywhere. Write it with differentiable torch operations: "
+                "no detach(), item(), numpy() or rounding."
+            )
+        return total
 
     def project(self, state: Tensor) -> Tensor:
         return self.spec.confinement.project(state) if isinstance(self.spec, ReadEnergy) else state

@@ -11,9 +11,9 @@ from torch import Tensor
 from ..energies import Log, ReadEnergy, Sum
 from ..energies.scalings.scaling import has_null_slot
 from ..kernels import Bounded, Gates, explain
-from ..kernels.cut import Rule
 from ..kernels.pieces import Pieces, converted
 from ..kernels.retrieve import opened
+from ..kernels.rule import Rule
 from ..kernels.spread import Part, Spread, averages, searched, threshold, value
 from .merge import merged
 from .ranks import Ranks, shared, summed

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 from ..energies import Log, Memory, ReadEnergy, Sum, checks
 from ..energies.truth import full_precision
 from ..kernels import computation, explain, gated
-from ..kernels.cut import Rule
+from ..kernels.rule import Rule
 from ..kernels.spread import searched
 from .agreement import agreed, differentiated, followed, replicated
 from .engine import Sharded

@@ -25,18 +25,21 @@ from .neurons.lagrangians import LAGRANGIANS
 from .neurons.norms import LayerNorm, SphericalNorm
 from .presets import ENERGIES, MEMORIES
 from .read import ReadEnergy
+from .scalings.level import Level
 from .scalings.scaling import Log, Scaling, Sum
-from .scalings.simplex import Level, Simplex
+from .scalings.simplex import Simplex
 from .scalings.subsets import SequentialSubsets, TopK
 from .separations.activation import Gelu, LogCosh, RectifiedExp, Silu, Softplus
 from .separations.blend import Blend
 from .separations.elementwise import Activation, Elementwise, gelu_tanh
 from .separations.occupation import Clipped, ConjugatePower
-from .separations.separation import Epanechnikov, Exp, Power, RectifiedPower, Relu, Rounded, Separation, Tsallis
+from .separations.separation import Epanechnikov, Exp, Power, RectifiedPower, Relu, Rounded, Separation
+from .separations.tsallis import Tsallis
 from .similarities.distributions import Inverse, JensenShannon, KullbackLeibler, NormalisedDot, Probability, ReverseKullbackLeibler
 from .similarities.functional import Custom, Invariant
+from .similarities.manhattan import Manhattan
 from .similarities.mapped import Mapped
-from .similarities.similarity import Cosine, Dot, Euclidean, Manhattan, Similarity
+from .similarities.similarity import Cosine, Dot, Euclidean, Similarity
 from .similarities.simplicial import Simplices, Simplicial
 from .stability import Stability, UnstableWrite
 from .synapses.base import Bias, Linear, Synapse

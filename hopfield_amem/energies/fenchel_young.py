@@ -15,8 +15,10 @@ from torch import Tensor
 
 from .confinement import Quadratic
 from .read import ReadEnergy, as_amount
-from .scalings.scaling import Log, has_slot
-from .scalings.simplex import Level, Simplex
+from .scalings.level import Level
+from .scalings.presence import has_slot
+from .scalings.scaling import Log
+from .scalings.simplex import Simplex
 from .scalings.subsets import SequentialSubsets
 from .separations.separation import require
 from .similarities.similarity import Dot

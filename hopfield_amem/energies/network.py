@@ -30,11 +30,20 @@ class Energies(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Energy (...), the sizes of its terms added up, which its rounding is relative to (...), and ``∂E/∂g`` of every group."""
+    """Every term of the energy, (terms, ...), and ``∂E/∂g`` of every group."""
 
-    energy: Tensor
-    size: Tensor
+    terms: Tensor
     slope: dict[str, Tensor]
+
+    @property
+    def energy(self) -> Tensor:
+        """E of every sample, (...)."""
+        return self.terms.sum(0)
+
+    @property
+    def size(self) -> Tensor:
+        """The sizes of its terms added up, which its rounding is relative to, (...)."""
+        return self.terms.detach().abs().sum(0)
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -117,8 +126,7 @@ class Network(Spec):
             terms.append(self._sampled(connected, energy, terms[0].shape))
             for name, current in zip(connected, currents, strict=True):
                 slope[name] = slope[name] - current
-        stacked = torch.stack(terms)
-        return Evaluation(stacked.sum(0), stacked.detach().abs().sum(0), slope)
+        return Evaluation(torch.stack(terms), slope)
 
     def check_stability(self, like: Tensor | None = None, *, clamped: Collection[str] = ()) -> Boundedness:
         """Whether the energy has a lowest value, so that a descent comes to rest, and how that is known.

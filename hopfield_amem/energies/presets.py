@@ -13,7 +13,8 @@ from .scalings.scaling import Log, Sum
 from .scalings.simplex import Simplex
 from .separations.activation import Gelu, Silu
 from .separations.blend import Blend
-from .separations.separation import Epanechnikov, Exp, Power, RectifiedPower, Relu, Tsallis
+from .separations.separation import Epanechnikov, Exp, Power, RectifiedPower, Relu
+from .separations.tsallis import Tsallis
 from .similarities.mapped import Mapped
 from .similarities.similarity import Cosine, Dot, Euclidean
 from .structured import (  # noqa: F401 (presets of this table, too)

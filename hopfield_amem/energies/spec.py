@@ -36,6 +36,15 @@ def tensors(spec: object) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
+def modules(spec: object) -> Iterator[nn.Module]:
+    """The modules that a spec holds, those of the specs inside it included; one that stands in several places comes as often."""
+    if isinstance(spec, nn.Module):
+        yield spec
+    elif is_dataclass(spec) and not isinstance(spec, type):
+        for value in _values(spec):
+            yield from modules(value)
+
+
 def _values(spec: object) -> list[Any]:
     return [getattr(spec, field.name) for field in fields(spec)] if is_dataclass(spec) else [id(spec)]
 

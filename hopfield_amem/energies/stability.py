@@ -70,10 +70,11 @@ def stability(memory: Memory, keys: Tensor, rate: Tensor | float, erase: Tensor 
 
 
 def stiffness(memory: Memory, keys: Tensor, erase: Tensor) -> Tensor:
-    """``κ₁(w_t, k_t)`` of every token, (..., t)"""
+    """``κ₁(w_t, k_t)`` of every token, (..., t); infinite without a gradient where it leaves the range, so that an implicit rate is 0 there, and flat."""
     energy = memory.predictor
     score = energy.inverse_temperature(1, keys) * energy.similarity(erase.unsqueeze(-2), keys.unsqueeze(-2))[..., 0, 0]
-    return energy.separation.slope(score)
+    inside = energy.separation.slope(score.detach()).isfinite()
+    return torch.where(inside, energy.separation.slope(torch.where(inside, score, 0.0)), torch.inf)
 
 
 def _without_condition(memory: Memory) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .read import ReadEnergy
+from .scalings.level import Level
 from .scalings.scaling import Log
-from .scalings.simplex import Level, Simplex
+from .scalings.simplex import Simplex
 from .scalings.subsets import SequentialSubsets, TopK
 from .separations.activation import Softplus
 from .separations.occupation import Clipped, ConjugatePower

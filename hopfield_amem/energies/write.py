@@ -107,7 +107,7 @@ def as_write_energy(write: WriteEnergy | Callable[[Tensor, Tensor], Tensor]) -> 
     """The write energy itself, or a plain loss function as one. Raises ValueError when the loss has a wrong shape."""
     if isinstance(write, WriteEnergy):
         return write
-    if not callable(write):
+    if not callable(write) or isinstance(write, type):
         raise ValueError(f"A write energy is Hebbian(), Delta(), ImplicitDelta(), Ridge(λ) or a function loss(prediction, value), got {write!r}.")
     probe = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3)
     loss = write(probe, probe.flip(0))

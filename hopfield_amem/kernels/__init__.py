@@ -5,7 +5,8 @@ from .associate import associate
 from .association.tokens import MatrixState, RidgeState, SlotState, State
 from .bits import PackedPatterns, pack
 from .bounded import Bounded
-from .explain import Explanation, backends, explain
+from .explain import backends, explain
+from .explanation import Explanation
 from .gates import Gates, gated
 from .nearest import nearest
 from .reference import Reference

@@ -1,70 +1,21 @@
-"""How a read is cut: the rule of an energy, the tensors of a memory, and the tiles of scores between them."""
+"""How a read is cut: the tensors of a memory, and the tiles of scores between them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
 
 import torch
 from torch import Tensor
 
-from ..energies.scalings.scaling import Log, Scaling, has_null_slot, is_exponential
-from ..energies.scalings.simplex import Simplex
 from ..energies.separations.derivative import vjp
-from ..energies.separations.separation import Separation
 from ..energies.similarities.similarity import Dot, Similarity
 from .gates import kept
+from .rule import Rule
 from .sharing import Sharing
-
-Leaf = ModuleType | SimpleNamespace
 
 ELEMENTS = 2**18  # scores alive at once, 1 MiB in float32: a few such tiles fit a core's cache
 VALUE, BASELINE = 1, 2  # what a read needs beside its output: Q for an energy, u for a backward pass
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a tile needs to know of an energy: S, F and Q. Inverse temperature and confinement act outside."""
-
-    similarity: Similarity
-    separation: Separation
-    scaling: Scaling
-
-    @property
-    def leaf(self) -> Leaf:
-        """``value``, ``slope`` and ``curvature`` of F: generated, or of the separation itself where it cannot be compiled."""
-        from .compiler import leaves  # brings sympy, which takes a third of a second: on first use
-
-        return leaves(self.separation) or SimpleNamespace(value=self.separation, slope=self.separation.slope, curvature=self.separation.curvature)
-
-    @property
-    def whole(self) -> bool:
-        """Whether the scaling weighs all slots of a row together: a tile then holds full rows, of fewer queries."""
-        return not self.scaling.streams(self.separation)
-
-    @property
-    def exponential(self) -> bool:
-        """Softmax weights, under ``Log`` or ``Simplex``: normalised by a running maximum."""
-        return is_exponential(self.separation) and isinstance(self.scaling, (Log, Simplex)) and not self.whole
-
-    @property
-    def logarithmic(self) -> bool:
-        return isinstance(self.scaling, Log) and not self.exponential and not self.whole
-
-    @property
-    def thresholded(self) -> bool:
-        return isinstance(self.scaling, Simplex) and not self.exponential and not self.whole
-
-    @property
-    def null(self) -> float:
-        """F of the empty slot: 1 where the scaling has one."""
-        return float(has_null_slot(self.scaling))
-
-    @property
-    def constant(self) -> float:
-        """What ``Q`` exceeds ``log Σ eˢ`` by, for exponential rules."""
-        return 1.0 if isinstance(self.scaling, Simplex) else 0.0
 
 
 @dataclass
@@ -166,6 +117,7 @@ class Cut:
         """Scores of a tile, (b, i, j), in fresh memory."""
         state = self.state[b, i]
         score = torch.bmm(state, lifted.mT) if self.rule.similarity.inner else warmed(self.rule.similarity, state, lifted)
+        score = score.clamp_(max=0.0) if self.rule.capped else score
         return score if self.bias is None else score.add_(self.bias[b, :, j])
 
     def kept(self, b: slice, i: slice, j: slice) -> Tensor | None:

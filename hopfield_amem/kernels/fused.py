@@ -20,8 +20,9 @@ from torch.nn.functional import pad
 
 from ..energies import ReadEnergy
 from ..energies.truth import known
-from .cut import Cut, Rule
+from .cut import Cut
 from .gates import EVERYTHING, Gates
+from .rule import Rule
 
 _FORWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 _BACKWARD = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)

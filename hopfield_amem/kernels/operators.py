@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from ..energies.registry import named
+from ..energies.similarities.similarity import capped
 from . import fused, tile_gradients, tiles
-from .cut import BASELINE, ELEMENTS, Cut, Rows, Rule, warmed
+from .cut import BASELINE, ELEMENTS, Cut, Rows, warmed
 from .differentiable import FAMILIES, Family, differentiable
 from .gates import EVERYTHING, Gates
+from .rule import Rule
 
 
 def streamed(tensors: tuple[Tensor | None, ...], rule: str, width: int, reach: int, rate: float, needs: int) -> tuple[Tensor, Tensor]:
@@ -72,6 +74,7 @@ def definition(tensors, options) -> tuple[Tensor, Tensor]:
     known, keys = _rule(rule), keys if origin is None else keys - origin
     lifted = known.similarity.lift_keys(keys) if known.similarity.inner else keys
     score = state @ lifted.mT if known.similarity.inner else warmed(known.similarity, state, keys)
+    score = capped(score) if known.capped else score
     score = score if bias is None else score + bias
     gates = Gates(presence, None, reach, rate, seed)
     presence = gates.amounts(score.shape[-2], score.shape[-1], score.device)

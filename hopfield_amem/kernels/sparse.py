@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..energies.scalings.threshold import amount, anchor, newton, places
-from ..energies.separations.separation import Tsallis
+from ..energies.separations.tsallis import Tsallis
 
 if TYPE_CHECKING:
-    from .cut import Cut, Rows, Rule
+    from .cut import Cut, Rows
+    from .rule import Rule
     from .tile_gradients import Rated
 
 

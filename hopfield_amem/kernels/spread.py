@@ -17,9 +17,10 @@ from torch import Tensor
 from ..energies import ReadEnergy, Sum
 from ..energies.confinement import Quadratic
 from ..energies.read import as_amount
-from ..energies.scalings.scaling import kept
+from ..energies.scalings.presence import kept
 from ..energies.scalings.threshold import anchor, doubled, root
-from ..energies.separations.separation import Separation, Tsallis
+from ..energies.separations.separation import Separation
+from ..energies.separations.tsallis import Tsallis
 from ..energies.similarities.similarity import Similarity
 from .chunked import Chunked
 from .gates import Gates
@@ -189,6 +190,6 @@ def _edges(energy: ReadEnergy, state: Tensor, part: Part) -> Tensor:
 
 def searched(energy: ReadEnergy) -> bool:
     """Whether an energy's weights need a threshold that depends on all slots, and this search finds it."""
-    from .cut import Rule
+    from .rule import Rule
 
     return Rule(energy.similarity, energy.separation, energy.scaling).thresholded

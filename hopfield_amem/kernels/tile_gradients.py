@@ -23,7 +23,8 @@ from torch import Tensor
 
 from ..energies.separations.derivative import vjp
 from . import sparse
-from .cut import Cut, Rows, Rule, warmed
+from .cut import Cut, Rows, warmed
+from .rule import Rule
 from .sharing import Sharing
 from .tiles import above, dropped, gated
 

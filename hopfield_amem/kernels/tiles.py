@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..energies.scalings.scaling import has_slot, largest, normal
+from ..energies.scalings.presence import has_slot, largest
+from ..energies.scalings.scaling import normal
 from ..energies.scalings.threshold import threshold
 from . import sparse
 from .cut import BASELINE, VALUE, Cut, Rows

@@ -20,7 +20,7 @@ from .pattern_memory import CapacityWarning, PatternMemory
 from .pooling import HopfieldPooling
 from .quantised_memory import QuantisedMemory
 from .recalled import Recalled
-from .report import Report
+from .replacement import Replacement
 from .synapses import AttentionSynapse, BiasSynapse, ConvolutionSynapse, DenseSynapse, LinearSynapse
 from .wiring import Wiring
 
@@ -32,7 +32,7 @@ __all__ = [
     "Addressing", "AttentionSynapse", "BiasSynapse", "CapacityWarning", "ContinuousMemory", "ConvolutionSynapse", "DenseSynapse", "DistributedMemory",
     "EnergyNorm", "EnergyTransformerBlock", "HopfieldAttention", "HopfieldClassifier", "HopfieldDetector", "HopfieldFFN", "HopfieldLookup", "HopfieldNetwork",
     "HopfieldPooling", "LearnedKernel", "LinearSynapse", "LookupAttention", "MemoryMixer", "MixerState", "MultiheadAttention", "PatternMemory",
-    "QuantisedMemory", "Recalled", "Report", "Wiring", "Writing", "from_hopfield_layers", "replace_attention_", "retention", "separation_loss", "spread",
+    "QuantisedMemory", "Recalled", "Replacement", "Wiring", "Writing", "from_hopfield_layers", "replace_attention_", "retention", "separation_loss", "spread",
 ]  # fmt: skip
 
 

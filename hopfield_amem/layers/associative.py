@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..descent import Descended, Descent, approach, read
-from ..energies import ReadEnergy, checks
+from ..energies import Memory, ReadEnergy, checks
+from ..energies.spec import modules, tensors
 from ..kernels import Gates, computation, engine, full_precision, gated
 
 
@@ -75,6 +76,7 @@ class Associative(Associated, nn.Module):
         super().__init__()
         check(energy, descent)
         self.given, self.descent = energy, descent
+        own(self, energy)
         self.log_beta = nn.Parameter(torch.empty(temperatures, **factory))
 
     def reset_parameters(self) -> None:
@@ -93,6 +95,13 @@ def check(energy: ReadEnergy, descent: Descent) -> None:
         raise ValueError(f"A layer is built from a ReadEnergy whose beta is a number (where the layer learns it, it starts there), got {energy!r}.")
     if not isinstance(descent, Descent):
         raise ValueError(f"A layer descends by FixedPoint, GradientDescent or Flow, got {descent!r}.")
+
+
+def own(layer: nn.Module, energy: ReadEnergy | Memory) -> None:
+    """Make modules inside an energy, a separation or similarity that learns, part of a layer (as ``functions``, each once): trained, moved, saved with it."""
+    found = list(dict.fromkeys(module for module in modules(energy) if any(True for _ in tensors(module))))
+    if found:
+        layer.functions = nn.ModuleList(found)
 
 
 def local(parameter: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from ..energies import DistributedEnergy, Features
 class DistributedMemory(nn.Module):
     """Patterns as one sum of features, ``T = Σ_μ φ(ξ_μ)``, recalled by descending ``C(x) − log(φ(x)·T)/β`` (DrDAM, Hoover et al. 2024, arXiv 2410.24153).
 
+    Distributed is its representation: every pattern lies in all of T, none in a slot of its own. (Over several ranks: ``distributed.ShardedMemory``.)
+
     Nothing is trained. With ``RandomFeatures`` of Y frequencies the sum over K distinct patterns carries noise of about ``√(K/2Y)``, against 1 for a pattern
     that is there: so Y is a multiple of K, and memory is saved only where patterns are longer than about two such multiples, or grow without end.
 

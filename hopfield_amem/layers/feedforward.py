@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..energies import Dot, ReadEnergy, Sum, checks, presets
 from ..kernels import retrieve
+from .associative import own
 
 
 class Rows(NamedTuple):
@@ -64,6 +65,7 @@ class HopfieldFFN(nn.Module):
     ):
         super().__init__()
         self._describe(dim, slots, presets.gelu_feed_forward() if energy is None else energy)
+        own(self, self.given)
         made: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         self.keys = nn.Linear(dim, slots, **made)
         self.gate = nn.Linear(dim, slots, **made) if gated else None

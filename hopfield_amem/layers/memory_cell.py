@@ -12,6 +12,7 @@ from torch.nn.functional import normalize, rms_norm, softplus
 from ..energies import Memory, ReadEnergy, Sum
 from ..energies.stability import stiffness
 from ..kernels import associate
+from .associative import own
 from .cell import Addressing, Writing, check, widths
 
 TIMES = 1e-3, 0.1  # the step sizes, and
@@ -55,6 +56,7 @@ class MemoryCell(nn.Module):
         self.dim, self.heads, self.memories = dim, heads, addressing.memories or heads
         self.widths = key, _ = widths(dim, heads, head_dim)
         check(self.memory, heads, key, addressing, writing)
+        own(self, self.memory)
         made: dict[str, Any] = {"device": device, "dtype": dtype}
         self.rate = nn.Linear(dim, self.memories, **made) if self.memory.slope != 0 and writing.rate is None else None
         forgets = self.memory.decay is not None and writing.decay is None

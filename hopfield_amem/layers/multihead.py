@@ -12,8 +12,8 @@ from torch.nn.functional import linear, pad
 from ..descent import Descent, FixedPoint
 from ..energies import ReadEnergy, presets
 from .added import merged, present
-from .associative import Associated, Association, check
-from .report import Report, Swap, places
+from .associative import Associated, Association, check, own
+from .replacement import Replacement, Swap, places
 
 
 class MultiheadAttention(Associated, nn.MultiheadAttention):
@@ -44,10 +44,12 @@ class MultiheadAttention(Associated, nn.MultiheadAttention):
     def __init__(self, embed_dim: int, num_heads: int, energy: ReadEnergy | None = None, descent: Descent = FixedPoint(steps=1), **options: Any):
         super().__init__(embed_dim, num_heads, **options)
         self._equip(energy, descent)
+        own(self, self.given)
 
     @classmethod
     def adopt(cls, attention: nn.MultiheadAttention, energy: ReadEnergy | None = None, descent: Descent = FixedPoint(steps=1)) -> MultiheadAttention:
-        """The same attention reading with an energy. It holds the very Parameters of the one given, which stays as it is.
+        """The same attention reading with an energy. It holds the very Parameters of the one given, which stays as it is, and no others: what a separation or
+        similarity of the energy learns is left to the caller.
 
         Raises:
             ValueError: no ``nn.MultiheadAttention``, or a subclass of it, whose own forward would be lost.
@@ -148,7 +150,7 @@ class MultiheadAttention(Associated, nn.MultiheadAttention):
         return f"{self.embed_dim}, {self.num_heads}, {self.descent}\n{self.given}"
 
 
-def replace_attention_(module: nn.Module, energy: ReadEnergy | None = None, descent: Descent = FixedPoint(steps=1)) -> Report:
+def replace_attention_(module: nn.Module, energy: ReadEnergy | None = None, descent: Descent = FixedPoint(steps=1)) -> Replacement:
     """Let every ``nn.MultiheadAttention`` inside a model read with an energy, in place: same Parameters, same state_dict, and ``undo()`` takes it back.
 
     Subclasses are skipped, since their own forward would be lost. An ``nn.TransformerEncoder`` around a replaced attention no longer packs padded
@@ -156,7 +158,8 @@ def replace_attention_(module: nn.Module, energy: ReadEnergy | None = None, desc
 
     Args:
         module: the model.
-        energy: what every attention reads with. None: ``log_sum_exp(1/√head_dim)``, what it did before.
+        energy: what every attention reads with. None: ``log_sum_exp(1/√head_dim)``, what it did before. Tensors that its functions learn stay outside of
+            the model, whose ``state_dict`` does not change: train, move and save them beside it.
         descent: how queries move among the keys.
 
     Raises:
@@ -182,7 +185,7 @@ def replace_attention_(module: nn.Module, energy: ReadEnergy | None = None, desc
     settings = [(encoder, name, getattr(encoder, name)) for encoder in around for name in ("enable_nested_tensor", "use_nested_tensor")]
     for encoder, name, _ in settings:
         setattr(encoder, name, False)
-    return Report({swap.place.fqn: swap.memory for swap in swaps}, skipped, tuple(swaps), tuple(settings))
+    return Replacement({swap.place.fqn: swap.memory for swap in swaps}, skipped, tuple(swaps), tuple(settings))
 
 
 def called(module: nn.Module, tokens: tuple) -> None:

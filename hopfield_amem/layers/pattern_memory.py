@@ -13,6 +13,7 @@ from torch import Tensor
 from ..descent import Descent, FixedPoint
 from ..energies import ReadEnergy, presets
 from ..kernels import nearest, retrieve
+from .associative import own
 from .pattern_store import PatternStore
 from .recalled import Recalled, completed
 from .temperature import tempered
@@ -39,8 +40,9 @@ class PatternMemory(PatternStore):
             together holding about 0.05 % of the weight (``layers.temperature.suited``), determined anew after every change of a tenth of the
             patterns. None: the β of the energy given, and "data" without an energy.
 
-    Shapes: ``store`` (n, d) and (n, v), ``recall`` (..., q, d). The memory is a module without parameters: ``.to`` moves it, and what it holds travels with
-    ``state_dict``, copies, pickles, and ``save``. Storing copies amortised O(1) rows per pattern, forgetting all that remain.
+    Shapes: ``store`` (n, d) and (n, v), ``recall`` (..., q, d). The memory is a module whose only parameters are those that its energy's own
+    functions hold: ``.to`` moves it, and what it holds travels with ``state_dict``, copies, pickles, and ``save``. Storing copies amortised O(1) rows per
+    pattern, forgetting all that remain.
 
     Raises:
         ValueError: a width below 1, an energy or a beta of a wrong kind.
@@ -62,6 +64,7 @@ class PatternMemory(PatternStore):
         if not isinstance(energy, ReadEnergy | None) or isinstance(getattr(energy, "beta", None), Tensor):
             raise ValueError(f"A memory is built from a ReadEnergy whose beta is a number, or None for presets.distance(), got {energy!r}.")
         self.given = presets.distance() if energy is None else energy
+        own(self, self.given)
         self.beta = "data" if energy is None and beta is None else beta
         self._watched = self._changes = 0
         self._temper()

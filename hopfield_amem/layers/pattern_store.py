@@ -95,10 +95,13 @@ class PatternStore(nn.Module):
 
     def _check(self, energy: ReadEnergy, patterns: Tensor, values: Tensor | None) -> None:
         """Raise ValueError or TypeError where rows do not fit each other or those that are stored."""
+        checks.floating("patterns", patterns)
         checks.inputs(energy, patterns, patterns, values, None)
         if patterns.ndim != 2 or patterns.shape[1] != self.dim or (values is not None and values.ndim != 2):
             came = tuple(patterns.shape), None if values is None else tuple(values.shape)
-            raise ValueError(f"This memory stores patterns (n, {self.dim}), and values (n, v) or None; got {came[0]} and {came[1]}.")
+            raise ValueError(
+                f"This memory stores patterns (n, {self.dim}), and values (n, v) or None; got {came[0]} and {came[1]}. Pictures become patterns by .flatten(1)."
+            )
         if (patterns.dtype, patterns.device) != (self._keys.dtype, self._keys.device):
             raise ValueError(
                 f"This memory holds {self._keys.dtype} on {self._keys.device}, got {patterns.dtype} on {patterns.device}. Convert patterns and values with "

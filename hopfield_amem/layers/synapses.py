@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..energies import Attention, Bias, Convolution, Dense, Linear, ReadEnergy, presets
 from ..energies.synapses.base import Synapse
+from .associative import own
 from .cell import widths
 
 
@@ -86,6 +87,7 @@ class DenseSynapse(LearnedSynapse):
         super().__init__()
         self.given = presets.log_sum_exp() if energy is None else energy
         _plain(self.given)
+        own(self, self.given)
         self.keys, self.log_beta = nn.Parameter(torch.empty(slots, dim, **factory)), nn.Parameter(torch.empty(1, **factory))
         self.reset_parameters()
 
@@ -112,6 +114,7 @@ class AttentionSynapse(LearnedSynapse):
         width, _ = widths(dim, heads, None)
         self.given = presets.log_sum_exp(width**-0.5) if energy is None else energy
         _plain(self.given)
+        own(self, self.given)
         self.query, self.keys = (nn.Parameter(torch.empty(heads, width, dim, **factory)) for _ in range(2))
         self.log_beta = nn.Parameter(torch.empty(heads, **factory))
         self.register_buffer("presence", presence)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..energies import Hypercube, ReadEnergy
+from ..energies import Hypercube, Probability, ReadEnergy
 from ..kernels import retrieve
 from .report import DoesNotApply, close
 
@@ -36,8 +36,12 @@ class Case:
         query = keys[:3] + 0.3 * random(3, dim)
         presence = torch.rand(slots, generator=generator, dtype=torch.float64)
         presence[1] = 0
-        project = energy.confinement.project
-        return cls(energy, project(query), project(keys.sign()) if isinstance(energy.confinement, Hypercube) else project(keys), random(slots, 2), presence)
+        project, inside = energy.confinement.project, energy.similarity.nonnegative or energy.similarity.massive
+        if isinstance(energy.confinement, Probability) and inside:  # projected normals meet in a few corners
+            query, keys = query.softmax(-1), keys.softmax(-1)
+        elif isinstance(energy.confinement, (Hypercube, Probability)):  # what settles, settles in corners
+            keys = energy.confinement.minimise(keys, None, keys)
+        return cls(energy, project(query), project(keys), random(slots, 2), presence)
 
     @property
     def steps(self) -> bool:

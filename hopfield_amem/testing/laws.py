@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from ..energies import Dot, Hypercube, Log, Sphere
+from ..energies import Dot, Hypercube, Log, Sphere, checks
 from ..kernels import retrieve
 from .case import BACKENDS, Case, everywhere, needs_steps, read
 from .derivatives import (
@@ -19,6 +19,7 @@ from .derivatives import (
     weights_are_the_gradient_of_Q,
 )
 from .report import DoesNotApply, LawBroken, close
+from .scalars import FARTHEST, Scalar, it_is_bounded_below
 
 
 def _a_spec_is_a_value(case: Case) -> None:
@@ -26,6 +27,17 @@ def _a_spec_is_a_value(case: Case) -> None:
     twin = copy.deepcopy(energy)
     if twin != energy or hash(twin) != hash(energy) or energy == energy.at(2 * energy.beta):
         raise LawBroken(f"a spec is a value: a copy of {energy!r} must equal it and hash alike, and another β must differ.")
+
+
+def _it_is_bounded_below(case: Case) -> None:
+    project = case.energy.confinement.project
+    try:
+        checks.bounded(case.energy, case.keys)
+    except ValueError as reason:
+        raise DoesNotApply(str(reason)) from None
+    if bool(case.energy(project(FARTHEST * case.keys), case.keys).isfinite().logical_not().any()):
+        raise DoesNotApply("F overflows far from the patterns, or reaches no slot there: only its formula tells")
+    it_is_bounded_below(Scalar(lambda state, keys: case.energy(project(state), keys), case.query, case.keys))
 
 
 def _settling_never_raises_the_energy(case: Case) -> None:
@@ -98,7 +110,10 @@ def _doubling_all_memories_lowers_the_energy_by_log_2_over_beta(case: Case) -> N
 def _a_cold_memory_returns_the_nearest_slot(case: Case) -> None:
     if not case.energy.scaling.normalised(case.energy.separation):
         raise DoesNotApply("its weights do not sum to one")
-    nearest = case.energy.similarity(case.query, case.keys).argmax(-1)
+    near, nearest = case.energy.similarity(case.query, case.keys).topk(2, -1)
+    if bool((near[..., 0] == near[..., 1]).any()):
+        raise DoesNotApply("two slots are equally near: random patterns fall into one corner")
+    nearest = nearest[..., 0]
     for backend in BACKENDS:
         read = retrieve(case.energy.at(1e6), case.query, case.keys, case.values, backend=backend)
         close("a cold memory (β → ∞) returns the nearest slot", read, case.values[nearest])
@@ -124,6 +139,7 @@ LAWS = (
     the_force_is_the_gradient_of_the_energy,
     a_unit_step_is_attention,
     reading_values_is_a_step_on_the_joint_energy,
+    _it_is_bounded_below,
     _settling_never_raises_the_energy,
     _one_slot_returns_itself,
     _the_order_of_slots_is_irrelevant,

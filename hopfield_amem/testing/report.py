@@ -19,7 +19,7 @@ class DoesNotApply(Exception):
 
 
 @dataclass(frozen=True)
-class Report:
+class LawReport:
     """Which laws were checked on an energy, and which do not apply to it and why. Prints as a list."""
 
     energy: object
@@ -34,7 +34,7 @@ class Report:
 Case = TypeVar("Case")
 
 
-def checked(energy: object, laws: Iterable[Callable[[Case], None]], case: Case) -> Report:
+def checked(energy: object, laws: Iterable[Callable[[Case], None]], case: Case) -> LawReport:
     """Every law on one case."""
     held, skipped = [], {}
     for law in laws:
@@ -44,7 +44,7 @@ def checked(energy: object, laws: Iterable[Callable[[Case], None]], case: Case) 
             held.append(name)
         except DoesNotApply as reason:
             skipped[name] = str(reason)
-    return Report(energy, tuple(held), skipped)
+    return LawReport(energy, tuple(held), skipped)
 
 
 def close(law: str, mine: Tensor, truth: Tensor, floor: float = 1.0, tolerance: float = 1e-9) -> None:

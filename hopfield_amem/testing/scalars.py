@@ -64,7 +64,7 @@ def _a_small_step_down_lowers_the_energy(case: Scalar) -> None:
         raise LawBroken("a small step down lowers the energy: no step along −∇E does.")
 
 
-def _it_is_bounded_below(case: Scalar) -> None:
+def it_is_bounded_below(case: Scalar) -> None:
     """Along rays towards every memory, away from it, and between the states."""
     rays = torch.cat([case.memories, -case.memories, case.state - case.state.roll(1, 0)])
     rays = rays / rays.norm(dim=-1, keepdim=True).clamp_min(1e-12)
@@ -79,5 +79,5 @@ SCALAR_LAWS = (
     _the_gradient_is_right,
     _float32_computes_the_same,
     _a_small_step_down_lowers_the_energy,
-    _it_is_bounded_below,
+    it_is_bounded_below,
 )

@@ -161,26 +161,29 @@ class NetworkDescent(NetworkDynamics):
             if looked_at(taking, state) and settled(~moving):
                 break
             taken = taken + moving
-            before = state
+            before, whole = state, True
             for turn, group in enumerate(turns):
-                state, at, sizes[turn] = self._step(terrain, state, at, torch.where(moving, sizes[turn], 0.0), group=group)
-            moving = self._far(terrain, state, at, moving) & ~self._stuck(before, state, sizes)
+                state, at, sizes[turn], taken_whole = self._step(terrain, state, at, sizes[turn] * moving, group=group)
+                whole = whole and taken_whole
+            moving = self._far(terrain, state, at, moving)
+            moving = moving if whole else moving & ~self._stuck(before, state, sizes)
             if self.record:
                 record.append(state.detach())
         return Trail(state, taken, terrain.residual(state, at.slope), record)
 
-    def _step(self, terrain: Terrain, state: Tensor, at: Point, size: Tensor, *, group: Tensor | None) -> tuple[Tensor, Point, Tensor]:
-        """One step of all groups, or of one: the new state, what was found there, and the size of the next step."""
+    def _step(self, terrain: Terrain, state: Tensor, at: Point, size: Tensor, *, group: Tensor | None) -> tuple[Tensor, Point, Tensor, bool]:
+        """One step of all groups, or of one: the new state, what was found there, the size of the next step, and whether no sample's had to be halved."""
         slope, whole = at.slope if group is None else at.slope * group, None
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():  # the whole step mostly goes down: what is found at its end is kept
             moved = torch.addcmul(state, size.unsqueeze(-1), slope, value=-1)
             there = terrain.evaluate(moved)
             whole = below(there, at, group)
             if settled(whole):
-                return moved, there, (2 * size).clamp(max=self.step_size)
+                return moved, there, (2 * size).clamp(max=self.step_size), True
         chosen = longest(lambda rows: below(terrain.evaluate(rows), at, group), state, -slope, size, whole=whole)
         moved = torch.addcmul(state, chosen.unsqueeze(-1), slope, value=-1)
-        return moved, terrain.evaluate(moved), torch.where(chosen > 0, 2 * chosen, size * 0.5 ** (HALVINGS + 1)).clamp(max=self.step_size)
+        grown = torch.where(chosen > 0, 2 * chosen, size * 0.5 ** (HALVINGS + 1)).clamp(max=self.step_size)
+        return moved, terrain.evaluate(moved), grown, False
 
     def _far(self, terrain: Terrain, state: Tensor, at: Point, moving: Tensor) -> Tensor:
         """Which of the moving samples are not at rest yet; NaN keeps moving, and is explained at the end."""

@@ -9,20 +9,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...energies import Network, checks
+from ...energies import Network
 from ...energies.network import States
-from ...energies.truth import decided, settled
+from ...energies.truth import decided, readable, settled
 
 Clamped = str | Iterable[str] | Mapping[str, Tensor | bool]
 ROUNDING = 8  # units in the last place by which an energy may be off, relative to the sizes of its terms
 
 
 class Point(NamedTuple):
-    """What is found at states (..., n), per sample: E, how far rounding may put it off, and ``∂E/∂g`` over the time constants (..., n), 0 where clamped."""
+    """What is found at states (..., n), per sample: E (...) and the terms it is made of (terms, ...), both without gradient, and ``∂E/∂g`` over the time
+    constants (..., n), 0 where clamped.
+    """
 
     energy: Tensor
-    rounding: Tensor
+    terms: Tensor
     slope: Tensor
+
+    @property
+    def rounding(self) -> Tensor:
+        """How far rounding may put E off, (...)."""
+        return ROUNDING * torch.finfo(self.terms.dtype).eps * self.terms.abs().sum(0)
 
 
 def below(there: Point, before: Point, group: Tensor | None) -> Tensor:
@@ -56,8 +63,8 @@ class Terrain:
     def evaluate(self, rows: Tensor) -> Point:
         """Energy and slope at once; only the slope is differentiable."""
         found = self.network.evaluate(self.unpacked(rows))
-        rounding = ROUNDING * torch.finfo(rows.dtype).eps * found.size
-        return Point(found.energy.detach(), rounding, self._steepest(found.slope))
+        terms = found.terms.detach()
+        return Point(terms.sum(0), terms, self._steepest(found.slope))
 
     def slope(self, rows: Tensor) -> Tensor:
         """``∂E/∂g`` over the time constants alone, 0 where clamped. (..., n) -> (..., n)"""
@@ -74,7 +81,7 @@ class Terrain:
     def unpacked(self, rows: Tensor) -> dict[str, Tensor]:
         """States of every group, as views. (..., n) -> (..., *shape)"""
         parts = rows.split(self.sizes, -1)
-        return {name: part.unflatten(-1, group.shape) for (name, group), part in zip(self.neurons.items(), parts, strict=True)}
+        return {name: group.shaped(part) for (name, group), part in zip(self.neurons.items(), parts, strict=True)}
 
     def groups(self) -> list[Tensor]:
         """For every group what is 1 at its neurons and 0 elsewhere, (n,)."""
@@ -98,7 +105,8 @@ class Terrain:
         return rows if self.free is None else torch.where(self.free, rows, 0.0)
 
     def _packed(self, states: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat([states[name].flatten(-len(group.shape)) for name, group in self.neurons.items()], -1)
+        rows = [group.row(states[name]) for name, group in self.neurons.items()]
+        return torch.cat(rows, -1) if len(rows) > 1 else rows[0]
 
     def _per_group(self, numbers: list[float]) -> Tensor:
         return torch.cat([self.start.new_full((size,), value) for size, value in zip(self.sizes, numbers, strict=True)])
@@ -151,5 +159,5 @@ def _named(clamped: Clamped) -> dict[str, Tensor | bool]:
 
 def _refuse_infinite(states: Mapping[str, Tensor], why: str) -> None:
     for name, state in states.items():
-        if not checks.readable(state.sum().isfinite() | state.isfinite().all(), True):
+        if not readable(state.sum().isfinite() | state.isfinite().all(), True):
             raise ValueError(f"The state or activation of {name!r} {why}")

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from .. import checks
 from ..read import ReadEnergy
+from ..scalings.level import Level
 from ..scalings.scaling import Log, Sum
-from ..scalings.simplex import Level, Simplex
+from ..scalings.simplex import Simplex
 from ..separations.separation import require
 from .basis import Basis, moments
 from .quadrature import GaussLegendre, Quadrature

@@ -45,6 +45,14 @@ class Neurons(Spec):
         """How many neurons there are."""
         return math.prod(self.shape)
 
+    def row(self, state: Tensor) -> Tensor:
+        """All neurons of a sample in a row. (..., *shape) -> (..., n)"""
+        return state.flatten(-len(self.shape)) if len(self.shape) > 1 else state
+
+    def shaped(self, row: Tensor) -> Tensor:
+        """Back from a row. (..., n) -> (..., *shape)"""
+        return row.unflatten(-1, self.shape) if len(self.shape) > 1 else row
+
     def over_rows(self, numbers: Tensor) -> Tensor:
         """One number per row, added up. (..., *rows) -> (...)"""
         return numbers.flatten(1 - len(self.shape)).sum(-1) if len(self.shape) > 1 else numbers

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..scalings.scaling import Scaling, Sum, homogeneity, is_exponential
+from ..scalings.scaling import Log, Scaling, Sum, homogeneity, is_exponential
 from ..scalings.simplex import Simplex
 from ..separations import derivative
 from ..separations.elementwise import as_separation
@@ -84,19 +84,25 @@ class Factored(Lagrangian):
         return self.scaling.value(self.separation, self._scaled(x), None) / number(self.beta, x)
 
     def activation(self, x):
+        if is_exponential(self.separation) and self.scaling == Log():
+            return self._scaled(x).softmax(-1)
         return self.scaling.weights(self.separation, self._scaled(x), None)
 
     def legendre(self, x):
         degree = homogeneity(self.scaling, self.separation)
         if degree is not None:  # x·g = n L (Euler)
             activation = self.activation(x)
-            along = (x * activation).sum(-1)
-            return activation, (along, -along / degree)
+            return activation, ((x * activation).sum(-1) * (1 - 1 / degree),)
         value, activation = self.scaling.value_and_weights(self.separation, self._scaled(x), None)
-        return activation, ((x * activation).sum(-1), -value / number(self.beta, x))
+        return activation, ((x * activation).sum(-1), -(value if self._plain else value / number(self.beta, x)))
 
     def _scaled(self, x: Tensor) -> Tensor:
-        return x if isinstance(self.beta, (int, float)) and self.beta == 1 else per_row(self.beta, x) * x
+        return x if self._plain else per_row(self.beta, x) * x
+
+    @property
+    def _plain(self) -> bool:
+        """Whether β is the number 1."""
+        return isinstance(self.beta, (int, float)) and self.beta == 1
 
     @property
     def separable(self) -> bool:

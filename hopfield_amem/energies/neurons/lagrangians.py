@@ -7,7 +7,8 @@ from torch import Tensor
 from ..scalings.scaling import Log, Sum
 from ..scalings.simplex import Simplex
 from ..separations.activation import LogCosh, RectifiedExp, Softplus
-from ..separations.separation import Exp, Power, RectifiedPower, Tsallis
+from ..separations.separation import Exp, Power, RectifiedPower
+from ..separations.tsallis import Tsallis
 from .lagrangian import Factored, Lagrangian
 from .norms import LayerNorm, SphericalNorm
 

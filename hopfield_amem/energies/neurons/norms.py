@@ -44,16 +44,19 @@ class Normalisation(Lagrangian):
         return self._share(x) * number(self.gain, x) * self.spread(centred).squeeze(-1) + self._shift(x)
 
     def activation(self, x):
-        centred = self.centred(x)
-        activation = per_row(self.gain, x) * centred / self.spread(centred)
-        return activation if self.bias is None else activation + self.bias.to(x.dtype)
-
-    def energy(self, x):
-        """``x·g − L``, in which all but ε cancels. (..., d) -> (...)"""
-        return -self._share(x) * self.eps * number(self.gain, x) / self.spread(self.centred(x)).squeeze(-1)
+        return self._activation_and_rate(x)[0]
 
     def legendre(self, x):
-        return self.activation(x), (self.energy(x),)
+        """Of ``x·g − L`` all but ε cancels."""
+        activation, rate = self._activation_and_rate(x)
+        return activation, (-self._share(x) * self.eps * rate,)
+
+    def _activation_and_rate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """g, and the gain over the spread of every row. (..., d) -> (..., d), (...)"""
+        centred = self.centred(x)
+        rate = per_row(self.gain, x) / self.spread(centred)
+        activation = rate * centred
+        return activation if self.bias is None else activation + self.bias.to(x.dtype), rate.squeeze(-1)
 
     def centred(self, x: Tensor) -> Tensor:
         """What is divided by the spread."""

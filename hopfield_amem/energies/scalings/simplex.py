@@ -1,7 +1,6 @@
-"""Scalings with a level τ below which slots count for little: the budget of ``Simplex`` and the norm of ``Level``.
+"""The scaling with a budget: the slots share weights that sum to k, and slots below a threshold τ get none or little.
 
-Both solve for τ in every row (Newton, safeguarded by bisection). First and second derivatives follow from two further
-differentiable Newton steps at the solution, which reproduce the implicit derivatives of τ up to second order.
+τ is solved for in every row (Newton, safeguarded by bisection; ``threshold.py``).
 """
 
 from __future__ import annotations
@@ -13,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..separations.separation import Separation, Tsallis, require
-from .scaling import Scaling, has_slot, kept, largest, masked
-from .threshold import support, threshold
+from ..separations.separation import require
+from ..separations.tsallis import Tsallis
+from .presence import has_slot, kept, largest, masked
+from .scaling import Scaling
+from .threshold import polished, ranked, support, threshold
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Simplex(Scaling):
         return index, score.gather(-1, index), held
 
     def _solved(self, separation, score, presence):
-        """The row's largest score, the scores relative to it, their τ, and the sum of the weights."""
-        top = largest(score, presence)
+        """A score near τ, the scores relative to it, their τ, and the sum of the weights."""
+        top = self._near(separation, score, presence)
         score = kept(score, presence, 0.0) - top.unsqueeze(-1)
         total, full = self._held(separation, score, presence)
         solvable = has_slot(score, presence) if full is None else has_slot(score, presence) & ~full
@@ -78,6 +79,15 @@ class Simplex(Scaling):
                 tau = threshold(separation, score, presence, total=torch.where(full, 0.5 * total, total).clamp_min(1e-6))
                 tau = torch.where(full, -largest(-score, presence) - separation.saturation - 1, tau)
         return top, score, polished(tau, separation.slope, separation.curvature, (score, presence, solvable, total)), total
+
+    def _near(self, separation, score, presence):
+        """The row's largest score, of weights that saturate the k-th: τ is found among numbers near 0, which floats tell apart however large the scores."""
+        top = largest(score, presence)
+        if separation.saturation == math.inf or score.shape[-1] == 0:
+            return top
+        rank = min(math.ceil(self.total), score.shape[-1])
+        lowest = ranked(kept(score.detach(), presence, -math.inf), rank)
+        return torch.where(lowest == -math.inf, top, lowest)  # fewer than k slots
 
     def _held(self, separation, score, presence):
         """The sum of the weights, and which rows give every slot its full weight; None where F′ has no upper bound."""
@@ -106,6 +116,7 @@ class Simplex(Scaling):
     def patterns(self, separation):
         return self.total if separation.saturation < math.inf else 1.0
 
+    @torch.no_grad()
     def check(self, separation, highest):
         saturates = separation.saturation < math.inf
         probe = torch.linspace(-30, max(30.0, separation.saturation) if saturates else 30.0, 601, dtype=torch.float64)
@@ -124,69 +135,6 @@ class Simplex(Scaling):
         return f"min_τ [{budget} + Σ_μ {term(f'{score} − τ')}]"
 
 
-@dataclass(frozen=True)
-class Level(Scaling):
-    """``Q = τ`` with ``Σ F(s − τ) = 1``, weights ``F′(s − τ)/Σ F′(s − τ)``: log-sum-exp for ``Exp``, normmax for ``ConjugatePower(α)``.
-
-    For ``F(s) = max(s, 0)^(α/(α−1))`` this is ``Q = max_p p·s − ‖p‖_α`` over the probability simplex, whose weights are normmax (Blondel et al. 2020,
-    arXiv 1901.02324; Santos et al. 2024, arXiv 2411.08590). F is non-negative, increasing and convex; then Q is convex.
-    """
-
-    weights_formula = "F′(s_μ − τ) / Σ_ν F′(s_ν − τ)"
-
-    def value(self, separation, score, presence=None):
-        top, score, tau = self._solved(separation, score, presence)
-        return torch.where(has_slot(score, presence), top + tau, -math.inf)
-
-    def weights(self, separation, score, presence=None):
-        _, score, tau = self._solved(separation, score, presence)
-        slope = masked(separation.slope, score - tau.unsqueeze(-1), presence)
-        total = slope.sum(-1, keepdim=True)
-        return slope / torch.where(total == 0, 1.0, total)
-
-    def _solved(self, separation, score, presence):
-        """The row's largest score, the scores relative to it, and their τ."""
-        top = largest(score, presence)
-        score = kept(score, presence, 0.0) - top.unsqueeze(-1)
-        with torch.no_grad():
-            tau = threshold(_Antiderivative(separation), score, presence)
-        return top, score, polished(tau, separation, separation.slope, (score, presence, has_slot(score, presence), 1.0))
-
-    def normalised(self, separation):
-        return True
-
-    def inherits(self, separation, scale_free):
-        return True
-
-    def margin(self, separation):
-        return separation.reach + 1.0 if float(separation(torch.ones((), dtype=torch.float64))) == 1.0 else math.inf
-
-    def check(self, separation, highest):
-        probe = torch.linspace(-30, 30, 601, dtype=torch.float64)
-        value, slope = separation(probe), separation.slope(probe)
-        if (
-            bool((value < 0).any())
-            or bool((slope < 0).any())
-            or bool((slope.diff() < -1e-9 * slope.abs().max()).any())
-            or float(value[0]) > 1e-3
-            or float(value[-1]) < 1
-        ):
-            raise ValueError(
-                f"Level needs a convex F that rises from 0 at −∞ through 1 (so that Σ F(s − τ) = 1 has a solution); {separation} is not one. "
-                "Use ConjugatePower(α) (normmax), RectifiedPower(n) or Exp() (log-sum-exp)."
-            )
-
-    def formula(self, term, score):
-        return f"[τ: Σ_μ {term(f'{score} − τ')} = 1]"
-
-
-class _Antiderivative(Separation):
-    """What has F for its slope: ``threshold`` finds the root of a sum of slopes."""
-
-    def __init__(self, separation: Separation):
-        self.slope, self.curvature = separation.__call__, separation.slope
-
-
 def jump(slope: Callable[[Tensor], Tensor], probe: Tensor) -> float:
     """The largest step of a rising function over a distance that float64 scores do not resolve, relative to its value above 1.
 
@@ -199,18 +147,3 @@ def jump(slope: Callable[[Tensor], Tensor], probe: Tensor) -> float:
         left = slope(middle) - slope(low) > slope(high) - slope(middle)
         low, high = torch.where(left, low, middle), torch.where(left, middle, high)
     return float(((slope(high) - slope(low)) / slope(low).clamp_min(1.0)).max())
-
-
-def polished(tau: Tensor, rise: Callable, bend: Callable, row: tuple) -> Tensor:
-    """The root τ of ``Σ a rise(s − τ) = total`` with its derivatives up to the second: two differentiable Newton steps at the solution.
-
-    They move τ by roundings at most: where a slot enters steeper than a τ can tell, Newton's step leads away from the root, and gives its derivatives only.
-    """
-    score, presence, solvable, total = row
-    for _ in range(2 if torch.is_grad_enabled() else 0):
-        mass, slope = (masked(function, score - tau.unsqueeze(-1), presence).sum(-1) for function in (rise, bend))
-        curved = solvable & (slope > 0)
-        step = torch.where(curved, (mass - total) / torch.where(curved, slope, 1.0), 0.0)
-        rounding = 8 * torch.finfo(tau.dtype).eps * tau.detach().abs().clamp_min(1.0)
-        tau = tau + (step - torch.where(step.detach().abs() > rounding, step.detach(), 0.0))
-    return tau

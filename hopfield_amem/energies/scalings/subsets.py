@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..separations.separation import require
-from .scaling import Log, Scaling, has_slot, is_exponential, kept
+from .presence import has_slot, kept
+from .scaling import Log, Scaling, is_exponential
 
 _NEVER = -1e30  # log-weight of what cannot be; finite, so that no difference of infinities arises
 

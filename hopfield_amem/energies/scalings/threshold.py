@@ -1,4 +1,4 @@
-"""The threshold τ of ``Simplex``: the root of ``Σ a F′(s − τ) = k`` in every row, found without sorting."""
+"""The threshold τ of ``Simplex`` and ``Level``: the root of ``Σ a F′(s − τ) = k`` in every row, found without sorting."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..separations.separation import Separation, Tsallis
+from ..separations.separation import Separation
+from ..separations.tsallis import Tsallis
 from ..truth import finished, settled
-from .scaling import kept
+from .presence import kept, masked
 
 Total = float | Tensor  # k, the sum of the weights: one number, or one per row (..., q)
 Sums = Callable[[Tensor], tuple[Tensor, Tensor]]  # Σ a F′(s − τ) and Σ a F″(s − τ) of every row at a τ
@@ -25,6 +26,20 @@ def threshold(separation: Separation, score: Tensor, presence: Tensor | None, *,
     present = amount(score, presence)
     low, high = bracket(separation, score, present, total=total)
     return newton(separation, score, present, low, high, total=total)
+
+
+def polished(tau: Tensor, rise: Callable, bend: Callable, row: tuple) -> Tensor:
+    """The root τ of ``Σ a rise(s − τ) = total`` with its derivatives up to the second: those of two Newton steps, of which none moves τ.
+
+    What rounding leaves of the sum is no part of them: times the slope's own derivative, which has no bound where a slot enters steeply, it would be.
+    """
+    score, presence, solvable, total = row
+    for _ in range(2 if torch.is_grad_enabled() else 0):
+        mass, slope = (masked(function, score - tau.unsqueeze(-1), presence).sum(-1) for function in (rise, bend))
+        curved = solvable & (slope > 0)
+        left = mass - total
+        tau = tau + torch.where(curved, (left - left.detach()) / torch.where(curved, slope, 1.0), 0.0)
+    return tau
 
 
 def support(separation: Separation, score: Tensor, presence: Tensor | None, total: float = 1.0) -> tuple[Tensor, Tensor] | None:
@@ -67,10 +82,10 @@ def _least(separation: Separation, score: Tensor, presence: Tensor | None, total
         return torch.where(held, torch.maximum(low, part.unsqueeze(-1)), low)
     if separation.saturation == math.inf or total >= score.shape[-1] or (presence is not None and presence.is_floating_point()):
         return None
-    return (_ranked(kept(score, presence, -math.inf), math.ceil(total)) - separation.saturation).unsqueeze(-1)  # k slots have their full weight there
+    return (ranked(kept(score, presence, -math.inf), math.ceil(total)) - separation.saturation).unsqueeze(-1)  # k slots have their full weight there
 
 
-def _ranked(score: Tensor, rank: int) -> Tensor:
+def ranked(score: Tensor, rank: int) -> Tensor:
     """The score of this rank in every row, 1 for the largest; unsorted, which is several times as fast."""
     return score.topk(rank, -1, sorted=False).values.amin(-1)
 
@@ -110,7 +125,7 @@ def bracket(separation: Separation, score: Tensor, present: Tensor | None, *, to
     if score.shape[-1] == 0:
         return score.sum(-1), score.sum(-1)
     if present is None and not isinstance(total, Tensor) and separation.reach < math.inf and separation.saturation < math.inf:
-        edge = _ranked(score, min(math.floor(total) + 1, score.shape[-1]))  # the largest score that need not have weight
+        edge = ranked(score, min(math.floor(total) + 1, score.shape[-1]))  # the largest score that need not have weight
         return edge - separation.saturation, edge + separation.reach
     top = _finite(kept(score, present, -math.inf).amax(-1))
     if isinstance(separation, Tsallis):

@@ -28,7 +28,20 @@ def slope(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
 
 
 def elementwise(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
-    """The derivative of an elementwise function; forward mode under ``torch.export``, which makes constants of what reverse mode returns."""
-    if torch.compiler.is_exporting():
-        return jvp(function, (point,), (torch.ones_like(point),))[1]
-    return slope(function, point)
+    """The derivative of an elementwise function.
+
+    Forward mode among hooks on saved tensors (``checkpoint(use_reentrant=False)``, ``save_on_cpu``), where ``torch.func`` refuses reverse mode; also while
+    a graph is traced, which does not tell whether it will run among such hooks, and where ``torch.export`` makes constants of what reverse mode returns.
+    """
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return _forward(function, point)
+    try:
+        return slope(function, point)
+    except RuntimeError as error:
+        if "saved tensor hooks" not in str(error):
+            raise
+        return _forward(function, point)
+
+
+def _forward(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+    return jvp(function, (point,), (torch.ones_like(point),))[1]

@@ -85,6 +85,10 @@ def as_separation(separation: Separation | Callable[[Tensor], Tensor]) -> Separa
         return separation
     if separation in (torch.exp, Tensor.exp):
         return Exp()
+    require(
+        not isinstance(separation, type),
+        f"A separation is an object or a function of the scores, and {separation!r} is a class. Make one of it, such as Exp().",
+    )
     require(callable(separation), f"A separation is an elementwise function of the scores, for example Exp() or torch.relu; got {separation!r}.")
     return Elementwise(separation)
 

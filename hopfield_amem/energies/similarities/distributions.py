@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..confinement import Confinement
 from ..scalings.simplex import Simplex
-from ..separations.separation import Tsallis, require
-from .similarity import Similarity
+from ..separations.separation import require
+from ..separations.tsallis import Tsallis
+from .similarity import Similarity, capped
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class _OfDistributions(Similarity):
 
 @dataclass(frozen=True)
 class NormalisedDot(_OfDistributions):
-    """``S(x, ξ) = x̂ · ξ̂`` of the normalised patterns."""
+    """``S(x, ξ) = x̂ · ξ̂`` of the normalised patterns (Millidge et al. 2022, arXiv 2202.04557)."""
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         state, keys = self._both(state, keys)
@@ -90,14 +91,16 @@ class NormalisedDot(_OfDistributions):
 
 @dataclass(frozen=True)
 class KullbackLeibler(_OfDistributions):
-    """``S(x, ξ) = −KL(ξ̂ ‖ x̂) = −Σ ξ̂ log(ξ̂/x̂)``. Its settled state is the mean ``Σ p ξ / Σ p`` of the normalised patterns."""
+    """``S(x, ξ) = −KL(ξ̂ ‖ x̂) = −Σ ξ̂ log(ξ̂/x̂)``
+    (Millidge et al. 2022, arXiv 2202.04557). Its settled state is the mean ``Σ p ξ / Σ p`` of the normalised patterns.
+    """
 
     highest = 0.0
     rests = True
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         state, keys = self._both(state, keys)
-        return state.log() @ keys.mT - (keys * keys.log()).sum(-1).unsqueeze(-2)
+        return capped(state.log() @ keys.mT - (keys * keys.log()).sum(-1).unsqueeze(-2))
 
     def rest(self, weights: Tensor, state: Tensor, keys: Tensor) -> Tensor:
         total = keys.sum(-1, keepdim=True)
@@ -110,14 +113,16 @@ class KullbackLeibler(_OfDistributions):
 
 @dataclass(frozen=True)
 class ReverseKullbackLeibler(_OfDistributions):
-    """``S(x, ξ) = −KL(x̂ ‖ ξ̂) = −Σ x̂ log(x̂/ξ̂)``. Its settled state is the normalised geometric mean ``∝ exp(Σ p log ξ̂ / Σ p)``."""
+    """``S(x, ξ) = −KL(x̂ ‖ ξ̂) = −Σ x̂ log(x̂/ξ̂)``
+    (Millidge et al. 2022, arXiv 2202.04557). Its settled state is the normalised geometric mean ``∝ exp(Σ p log ξ̂ / Σ p)``.
+    """
 
     highest = 0.0
     rests = True
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         state, keys = self._both(state, keys)
-        return state @ keys.log().mT - (state * state.log()).sum(-1, keepdim=True)
+        return capped(state @ keys.log().mT - (state * state.log()).sum(-1, keepdim=True))
 
     def rest(self, weights: Tensor, state: Tensor, keys: Tensor) -> Tensor:
         mass = weights.sum(-1, keepdim=True)
@@ -131,14 +136,16 @@ class ReverseKullbackLeibler(_OfDistributions):
 
 @dataclass(frozen=True)
 class JensenShannon(_OfDistributions):
-    """``S(x, ξ) = −½KL(x̂ ‖ m) − ½KL(ξ̂ ‖ m)`` with ``m = ½(x̂ + ξ̂)``: symmetric, and never below −log 2. No closed-form step."""
+    """``S(x, ξ) = −½KL(x̂ ‖ m) − ½KL(ξ̂ ‖ m)`` with ``m = ½(x̂ + ξ̂)``: symmetric, and never below −log 2
+    (Millidge et al. 2022, arXiv 2202.04557). No closed-form step.
+    """
 
     highest = 0.0
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         state, keys = (t.unsqueeze(d) for t, d in zip(self._both(state, keys), (-2, -3), strict=True))
         log_middle = (0.5 * (state + keys)).log()
-        return -0.5 * (state * (state.log() - log_middle) + keys * (keys.log() - log_middle)).sum(-1)
+        return capped(-0.5 * (state * (state.log() - log_middle) + keys * (keys.log() - log_middle)).sum(-1))
 
     def formula(self, scale: str) -> str:
         return f"−{scale and f'{scale} '}JS(x, ξ_μ)"

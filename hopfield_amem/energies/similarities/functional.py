@@ -43,10 +43,19 @@ class Custom(Similarity):
     function: Callable[[Tensor, Tensor], Tensor]
 
     def __post_init__(self):
-        require(callable(self.function), f"Custom takes a function S(state, keys) of tensors, got {self.function!r}.")
+        made = callable(self.function) and not isinstance(self.function, type)
+        require(made, f"A similarity is an object, such as Dot() or Euclidean(), or a function S(state, keys) of tensors, got {self.function!r}.")
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
-        return self.function(state, keys)
+        score = self.function(state, keys)
+        expected = state.shape[-2], keys.shape[-2]
+        if not isinstance(score, Tensor) or score.shape[-2:] != expected:
+            came = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            raise ValueError(
+                f"A similarity gives a score for every query and slot: S(state, keys) of states {tuple(state.shape)} and keys {tuple(keys.shape)} must have "
+                f"shape (..., {expected[0]}, {expected[1]}), got {came}. To compare pair by pair, give the states a dimension for slots: state.unsqueeze(-2)."
+            )
+        return score
 
     def formula(self, scale: str) -> str:
         return f"{scale} {getattr(self.function, '__name__', 'S').replace('<lambda>', 'S')}(x, ξ_μ)".lstrip()

@@ -24,7 +24,7 @@ class Similarity:
     """
 
     inner = False
-    highest = math.inf  # upper bound of S
+    highest = math.inf  # upper bound of S; where it is 0, rounding does not exceed it either (``capped``)
     massive = False  # True when S holds −½‖x‖², so that the weights also pull with a mass Σ p
     degree = 1  # S grows at most like ‖x‖ to this power; above 1 only a sphere or a cube holds the state
     rests = False  # True when ``rest`` says where a state settles, for a similarity that is no such inner product
@@ -74,6 +74,11 @@ class Similarity:
         raise NotImplementedError(f"{self} has no closed-form force")
 
 
+def capped(score: Tensor) -> Tensor:
+    """Scores −D of a distance, in place: 0 where rounding took them above it, with their gradient, so that a rectified F does not read what rounding left."""
+    return score.sub_(score.detach().relu())
+
+
 @dataclass(frozen=True)
 class Dot(Similarity):
     """``S(x, ξ) = x · ξ``, the similarity of attention (Hopfield 1982; Ramsauer et al. 2020, arXiv 2008.02217)."""
@@ -101,7 +106,7 @@ class Dot(Similarity):
 
 @dataclass(frozen=True)
 class Cosine(Similarity):
-    """``S(x, ξ) = x · ξ / (‖x‖ ‖ξ‖)``. A zero vector has similarity 0 to everything."""
+    """``S(x, ξ) = x · ξ / (‖x‖ ‖ξ‖)`` (Millidge et al. 2022, arXiv 2202.04557). A zero vector has similarity 0 to everything."""
 
     inner = True
     confinement = Sphere()
@@ -143,7 +148,7 @@ class Euclidean(Similarity):
 
     def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
         origin = self.origin(keys)
-        return self.lift_state(state - origin) @ self.lift_keys(keys - origin).mT
+        return capped(self.lift_state(state - origin) @ self.lift_keys(keys - origin).mT)
 
     def invariant(self, product: Tensor, state_square: Tensor, key_square: Tensor) -> Tensor:
         return product - 0.5 * state_square - 0.5 * key_square
@@ -176,39 +181,3 @@ def _sampled(keys: Tensor, most: int = 1024) -> Tensor:
     """All slots, or so many of them, evenly spaced."""
     slots = keys.shape[-2]
     return keys if known(slots <= most) else keys.index_select(-2, torch.arange(most, device=keys.device) * slots // most)
-
-
-@dataclass(frozen=True)
-class Manhattan(Similarity):
-    """``S(x, ξ) = −‖x − ξ‖₁``. Its settled state is the coordinate-wise weighted median of the patterns."""
-
-    highest = 0.0
-    rests = True
-    confinement = Free()
-
-    def __call__(self, state: Tensor, keys: Tensor) -> Tensor:
-        return -(state.unsqueeze(-2) - keys.unsqueeze(-3)).abs().sum(-1)
-
-    def rest(self, weights: Tensor, state: Tensor, keys: Tensor) -> Tensor:
-        if keys.shape[-2] == 0:
-            return state.expand(*weights.shape[:-1], state.shape[-1])
-        mass = weights.sum(-1, keepdim=True)
-        middle = torch.where(mass == 0, state, self.median(weights, keys))
-        return torch.where(mass.isnan(), mass, middle)  # a selection would hide NaN
-
-    def median(self, weights: Tensor, keys: Tensor) -> Tensor:
-        """``argmin_x Σ_μ p_μ ‖x − ξ_μ‖₁``, one pattern's coordinate per coordinate. (..., q, n), (..., n, d) -> (..., q, d)
-
-        The gradient reaches the selected coordinates of ``keys``; the selection itself is piecewise constant.
-        """
-        with torch.no_grad():
-            order = keys.detach().argsort(-2).mT.unsqueeze(-3)  # (..., 1, d, n)
-            batch = torch.broadcast_shapes(weights.shape[:-2], keys.shape[:-2])
-            shape = (*batch, weights.shape[-2], *order.shape[-2:])
-            mass = weights.detach().unsqueeze(-2).expand(shape).gather(-1, order.expand(shape)).cumsum(-1)
-            rank = (mass < 0.5 * mass[..., -1:]).sum(-1, keepdim=True).clamp_max(keys.shape[-2] - 1)
-            chosen = order.expand(shape).gather(-1, rank).squeeze(-1)  # (..., q, d)
-        return keys.expand(*batch, *keys.shape[-2:]).gather(-2, chosen)
-
-    def formula(self, scale: str) -> str:
-        return f"−{scale}‖x − ξ_μ‖₁"

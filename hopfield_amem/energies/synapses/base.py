@@ -68,22 +68,25 @@ class Linear(Synapse):
 
     def energy_and_currents(self, first, second):
         currents = self.currents(first, second)
+        if currents[0].shape.numel() < currents[1].shape.numel():  # the same number from either side, sooner from the smaller one
+            return -met(currents[0], first, self.leading), currents
         return -self._met(currents[1], second), currents
 
     def currents(self, first, second):
-        back = second.flatten(self.leading - self.weight.ndim) @ self._matrix(first).mT
-        return back.unflatten(-1, self.weight.shape[: self.leading]), self._into_second(first)
+        back = flat(second, self.weight.ndim - self.leading) @ self._matrix(first).mT
+        return back if self.leading == 1 else back.unflatten(-1, self.weight.shape[: self.leading]), self._into_second(first)
 
     def _into_second(self, first: Tensor) -> Tensor:
         """The current into the second group, ``g_aᵀ W``."""
-        return (first.flatten(-self.leading) @ self._matrix(first)).unflatten(-1, self.weight.shape[self.leading :])
+        ahead = flat(first, self.leading) @ self._matrix(first)
+        return ahead if self.weight.ndim == self.leading + 1 else ahead.unflatten(-1, self.weight.shape[self.leading :])
 
     def _matrix(self, like: Tensor) -> Tensor:
-        return self.weight.to(like.dtype).flatten(self.leading).flatten(0, self.leading - 1)
+        weight = self.weight.to(like.dtype)
+        return weight if weight.ndim == 2 else weight.flatten(self.leading).flatten(0, self.leading - 1)
 
     def _met(self, current: Tensor, second: Tensor) -> Tensor:
-        """``current · g_b``."""
-        return (current * second).flatten(self.leading - self.weight.ndim).sum(-1)
+        return met(current, second, self.weight.ndim - self.leading)
 
     def check(self, *shapes):
         expected = sum(map(tuple, shapes), ())
@@ -111,7 +114,7 @@ class Bias(Synapse):
         held(self.bias, "Bias(bias)")
 
     def __call__(self, activation):
-        return -(activation * self.bias.to(activation.dtype)).flatten(-self.bias.ndim).sum(-1)
+        return -met(self.bias.to(activation.dtype), activation, self.bias.ndim)
 
     def energy_and_currents(self, activation):
         return self(activation), self.currents(activation)
@@ -189,6 +192,16 @@ def as_synapse(synapse: Synapse | Callable[..., Tensor]) -> Synapse:
     if not callable(synapse):
         raise ValueError(f"A synapse is an energy of activations, for example Linear(weight) or a function of them, got {synapse!r}.")
     return Plain(synapse)
+
+
+def met(current: Tensor, activation: Tensor, rank: int) -> Tensor:
+    """``current · g`` over the last dimensions, those of a group. (..., *a), (..., *a) -> (...)"""
+    return (current * activation).sum(tuple(range(-rank, 0)))
+
+
+def flat(activation: Tensor, rank: int) -> Tensor:
+    """The last dimensions as one, where they are many."""
+    return activation if rank == 1 else activation.flatten(-rank)
 
 
 def held(tensor: Tensor, name: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 
 from ..separations import derivative
-from .base import Synapse, held, sized
+from .base import Synapse, held, met, sized
 
 _CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {3: conv1d, 4: conv2d, 5: conv3d}
 _TRANSPOSED: dict[int, Callable[..., Tensor]] = {3: conv_transpose1d, 4: conv_transpose2d, 5: conv_transpose3d}
@@ -46,11 +46,12 @@ class Convolution(Synapse):
             raise ValueError(f"The padding 'same' needs stride 1, got {self.stride!r}: give the padding in numbers.")
 
     def __call__(self, image, features):
-        return -(self._maps(image) * features).flatten(1 - self.weight.ndim).sum(-1)
+        return -met(self._maps(image), features, self.weight.ndim - 1)
 
     def energy_and_currents(self, image, features):
         currents = self.currents(image, features)
-        return -(currents[1] * features).flatten(1 - self.weight.ndim).sum(-1), currents
+        smaller = 0 if image.shape.numel() < features.shape.numel() else 1  # the same number from either side
+        return -met(currents[smaller], (image, features)[smaller], self.weight.ndim - 1), currents
 
     def currents(self, image, features):
         return self._back(features, image), self._maps(image)

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from .. import checks
 from ..read import ReadEnergy, as_amount
-from ..scalings.scaling import Log, Sum, has_slot, is_exponential
-from ..scalings.simplex import Level, Simplex
+from ..scalings.level import Level
+from ..scalings.presence import has_slot
+from ..scalings.scaling import Log, Sum, homogeneity, is_exponential
+from ..scalings.simplex import Simplex
 from ..scalings.subsets import TopK
 from ..separations.separation import Power
 from ..similarities.similarity import Dot
 from ..spec import scaled
-from .base import Synapse, held, sized
+from .base import Synapse, held, met, sized
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,11 @@ class Dense(Synapse):
         if not self.energy.similarity.inner:
             return super().energy_and_currents(activation)
         row, keys = activation.unsqueeze(-2), self.keys.to(activation.dtype)
+        degree = homogeneity(self.energy.scaling, self.energy.separation) if self.energy.similarity == Dot() else None
+        if degree is not None:  # g·∂E/∂g = n E (Euler)
+            weights = self.energy.scaling.weights(self.energy.separation, self.energy.scores(row, keys), None)
+            current = (weights @ keys).squeeze(-2)
+            return met(current, activation, 1) / -degree, (current,)
         energy, weights = interaction_and_weights(self.energy, row, keys)
         force = self.energy.similarity.force(row, *self.energy.similarity.pull(weights, keys))
         return energy.squeeze(-1), (force.squeeze(-2),)

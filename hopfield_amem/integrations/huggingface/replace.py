@@ -9,7 +9,7 @@ from torch import nn
 
 from ...energies import Memory, ReadEnergy
 from ...layers.feedforward import HopfieldFFN
-from ...layers.report import Place, Report, Swap, places
+from ...layers.replacement import Place, Replacement, Swap, places
 from .anatomy import guesses, obstacle, sizes
 from .feedforward import NO_BLOCK, remembered
 
@@ -23,7 +23,7 @@ def hopfield_(
     spec: ReadEnergy | Memory | Callable[[nn.Module], ReadEnergy],
     targets: str | Sequence[str] | None = None,
     filter_fn: Callable[[nn.Module, str], bool] | None = None,
-) -> Report:
+) -> Replacement:
     """Swap a model's feed-forward blocks, or its attention, for memories, in place.
 
     A feed-forward block becomes a ``FeedForwardMemory`` with the same parameters under the same names: ``save_pretrained`` then writes what the stock
@@ -34,6 +34,7 @@ def hopfield_(
         model: any module; the blocks of GPT-2, Llama, Qwen, Gemma, Phi, ViT, BERT, ModernBERT, T5 and many others qualify.
         spec: a ReadEnergy: what takes the place of every activation. A Memory, for example ``presets.delta_net()``: what takes the place of attention.
             A function of a block that returns its ReadEnergy: ``own_activation`` keeps what the model computes and makes its memories visible.
+            Tensors that a ReadEnergy's functions learn stay outside of the model, whose ``state_dict`` is the stock one: train, move and save them beside it.
         targets: which modules, by name: a regular expression that matches all of it, the end of it after a dot, or several of these. None: all.
         filter_fn: ``filter_fn(module, name)`` says whether a module may be swapped.
 
@@ -56,7 +57,7 @@ def hopfield_(
     for swap in swaps:
         swap.put()
     skipped = {place.fqn: reason for place, reason in left if asked or reason != NO_BLOCK or _hinted(place.module)}
-    return Report({swap.place.fqn: swap.memory for swap in swaps}, skipped, tuple(swaps))
+    return Replacement({swap.place.fqn: swap.memory for swap in swaps}, skipped, tuple(swaps))
 
 
 def _made(model: nn.Module, spec: object, build: Build, wanted: Callable[[Place], bool]) -> tuple[list[Swap], list[tuple[Place, str]]]:

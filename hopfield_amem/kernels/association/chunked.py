@@ -12,7 +12,7 @@ from ...energies import ReadEnergy, Ridge
 from ...energies.memory import is_linear
 from .. import fused
 from ..differentiable import differentiable
-from ..explain import WIDEST
+from ..explanation import WIDEST
 from ..gates import EVERYTHING, Gates
 from ..retrieve import opened, retrieve
 from . import linear, operators  # noqa: F401  they register what ``Engines`` names
@@ -94,7 +94,8 @@ def _recalled(tokens: Tokens, folding: Folding, engines: Engines, slots: Tensor)
     if engines is KERNELS:
         return _kernel_read(tokens, energy, tokens.query, slots, tokens.cached)
     levels, present = tokens.levels(), tokens.present()
-    if fused.AVAILABLE and fused.suits(energy) and levels is None and present is None and not tokens.cached:
+    plain = not energy.divides  # a division cancels the normaliser, which far from all slots underflows
+    if plain and fused.AVAILABLE and fused.suits(energy) and levels is None and present is None and not tokens.cached:
         return retrieve(energy, tokens.query, tokens.keys, slots, causal=True, backend="chunked")
     query, keys, held = folding.queries(tokens.query), folding.memories(tokens.slots), folding.memories(slots)
     gates = folding.flat(levels), folding.flat(present), _beta(energy, query, folding.queries)

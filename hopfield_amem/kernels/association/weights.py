@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ...energies import ReadEnergy, Sum
 from ...energies.registry import Factors
-from ...energies.scalings.scaling import is_exponential, largest, normal
+from ...energies.scalings.presence import largest
+from ...energies.scalings.scaling import is_exponential, normal
 
 
 def left(now: Tensor, then: Tensor, seen: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import sympy
 from ...energies.registry import Factors
 from ...energies.scalings.scaling import has_null_slot
 from ...energies.scalings.simplex import Simplex
-from ...energies.separations.separation import Tsallis
+from ...energies.separations.tsallis import Tsallis
 from . import printer, store
 from .scores import KEY, PRODUCT, STATE, Scores
 from .vocabulary import Expression, F, tidy

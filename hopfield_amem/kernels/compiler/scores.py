@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import sympy
 
-from ...energies.similarities.similarity import Manhattan, Similarity
+from ...energies.similarities.manhattan import Manhattan
+from ...energies.similarities.similarity import Similarity
 from .trace import CannotCompile, expression
 from .vocabulary import Expression, tidy
 
@@ -24,6 +25,7 @@ class Scores:
     slot_scale: Expression = sympy.S.One
     slot_term: Expression = sympy.S.Zero
     affine: bool = True
+    capped: bool = False  # S ≤ 0, which rounding must not exceed
 
     @property
     def needs_norms(self) -> bool:
@@ -56,4 +58,4 @@ def scores(similarity: Similarity) -> Scores:
     row_scale = number * row_scale
     if row_scale != 1 and slot_scale == 1 and not row_scale.is_positive:  # a scale of the row alone must be positive: maxima are taken before it
         return Scores("product", whole, affine=False)
-    return Scores("product", whole, row_scale, row_term, slot_scale, slot_term)
+    return Scores("product", whole, row_scale, row_term, slot_scale, slot_term, capped=similarity.highest == 0)

@@ -9,12 +9,12 @@ from ...energies import Dot, Euclidean, Manhattan, ReadEnergy
 from ..bounded import Bounded
 from ..compiler import compiled
 from ..differentiable import differentiable
-from ..explain import WIDEST
+from ..explanation import WIDEST
 from ..gates import Gates
 from ..layout import Layout
 from . import launch
+from .operands import Operands
 from .operators import BASELINE, MASS, VALUE, WIDE
-from .prepare import Operands
 
 
 class Kernels(Bounded):

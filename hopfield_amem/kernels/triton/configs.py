@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .machine import capability
-from .prepare import Operands
+from .operands import Operands
 from .spec import Shape
 
 

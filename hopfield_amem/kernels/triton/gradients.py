@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import configs
 from .launch import on
-from .prepare import LOG2E, RATIO, SOFTMAX, SUM, THRESHOLD, Operands
+from .operands import LOG2E, RATIO, SOFTMAX, SUM, THRESHOLD, Operands
 from .spec import Give
 from .templates.queries import backward_queries
 from .templates.slots import backward_slots

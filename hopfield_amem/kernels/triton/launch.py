@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import configs
 from .machine import processors
-from .prepare import BASELINE, SUM, THRESHOLD, Operands
+from .operands import BASELINE, SUM, THRESHOLD, Operands
 from .spec import Want
 from .templates.forward import forward as _forward
 from .templates.merge import merge as _merge

@@ -10,7 +10,6 @@ from torch import Tensor
 from . import configs
 from .launch import on
 from .linear_operands import Linear
-from .prepare import rowwise
 from .spec import Memory
 from .templates.linear_gradients import gradients as _gradients
 from .templates.linear_gradients import rated as _rated
@@ -20,6 +19,7 @@ from .templates.linear_scan import scan as _scan
 from .templates.linear_scan import scan_back as _scan_back
 from .templates.linear_solve import decayed as _decayed
 from .templates.linear_solve import solve as _solve
+from .views import rowwise
 
 Gradients = tuple[Tensor | None, ...]
 

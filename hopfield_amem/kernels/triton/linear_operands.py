@@ -12,8 +12,8 @@ from torch import Tensor
 from . import configs
 from .configs import Config, padded
 from .machine import EMULATED, precision
-from .prepare import rowwise, view
 from .spec import Memory, Mode, Shape
+from .views import rowwise, view
 
 EVEN, SCALAR, CHANNEL = range(3)  # as in ``templates.linear_parts``
 

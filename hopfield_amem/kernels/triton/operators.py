@@ -11,7 +11,7 @@ from ..compiler.generated import THRESHOLD
 from ..differentiable import FAMILIES, Family
 from ..gates import Gates
 from . import gradients, launch
-from .prepare import Operands
+from .operands import Operands
 
 VALUE, MASS, BASELINE, WIDE = 1, 2, 4, 8  # what a read is asked for beside its output; WIDE: the output in float32
 

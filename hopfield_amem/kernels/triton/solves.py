@@ -14,11 +14,12 @@ from ..compiler import Compiled
 from ..gates import EVERYTHING
 from . import configs, gradients, launch
 from .gradients import PerQuery
-from .prepare import LOG2E, RATIO, SOFTMAX, SUM, Operands, view
+from .operands import LOG2E, RATIO, SOFTMAX, SUM, Operands
 from .spec import Give, Want
 from .templates.written_backward import written_backward as _transposed
 from .templates.written_forward import written_forward as _solved
 from .tuning import launched
+from .views import view
 
 PATIENCE = 2**26  # looks at a counter, about a minute; only a fault elsewhere makes a program wait that long
 NOTHING = dict(tied=False, shifted=False, offset=False, based=False, curved=False, norms=False, twist=False, turn=False)

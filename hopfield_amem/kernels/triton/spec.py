@@ -25,6 +25,7 @@ class Fold(NamedTuple):
     slot_factor: bool
     slot_term: bool
     row_term: bool
+    capped: bool  # rounding must not take it above 0
 
 
 class Sight(NamedTuple):

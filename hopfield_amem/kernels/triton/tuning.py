@@ -20,7 +20,7 @@ from triton.runtime.errors import OutOfResources
 from ..compiler import store
 from .configs import Config, Tile, candidates, config
 from .machine import EMULATED
-from .prepare import Operands
+from .operands import Operands
 
 Launch = Callable[[Config], None]
 

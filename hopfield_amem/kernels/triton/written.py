@@ -14,7 +14,7 @@ from ..association import definitions
 from ..compiler import compiled
 from ..compiler.generated import SUM
 from ..differentiable import FAMILIES, Family
-from ..explain import WIDEST
+from ..explanation import WIDEST
 from . import solves
 from .solves import Written
 

@@ -136,6 +136,8 @@ def scored(pair, rows, slots, LEAF: tl.constexpr, FOLD: tl.constexpr):
         s = s + slot_term[None, :]
     if FOLD.row_term:
         s = s + row_term[:, None]
+    if FOLD.capped:
+        s = tl.where(s > 0, 0.0, s)  # a minimum would hide NaN
     return t, s
 
 

@@ -1,4 +1,4 @@
-"""What the kernels of a linear memory need of a GPU: the launches that ``resources.compile_launch`` compiles."""
+"""What a linear memory would launch on a GPU, written down instead of launched."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from . import linear_launch
 from .linear_operands import Linear
-from .resources import Launch, recorded
+from .recording import Launch, recorded
 
 
 def linear_launches(given: Linear, arch: int = 90) -> list[Launch]:

@@ -50,7 +50,7 @@ class Swap(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Report:
+class Replacement:
     """What was swapped and what was not. Prints as a table.
 
     Attributes:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..compiler import Compiled, generated
 from .machine import EMULATED, precision
 from .spec import Fold, Leaf, Mode, Sight
+from .views import rowwise, view
 
 LOG2E = 1.4426950408889634
 SOFTMAX, SUM, RATIO, THRESHOLD, BASELINE = range(5)  # as in ``templates.parts``
@@ -103,9 +104,10 @@ class Operands:
         scores = self.compiled.scores
         term = self.bias is not None or (scores.affine and scores.slot_term != 0)
         if not scores.affine:
-            return Fold(False, True, True, term, False)
+            return Fold(False, True, True, term, False, False)
         row_term = scores.row_term != 0 and not self.compiled.drops_row_term
-        return Fold(True, not self.gained, scores.slot_scale != 1, term, row_term)
+        capped = scores.capped and self.bias is None and not self.compiled.drops_row_term
+        return Fold(True, not self.gained, scores.slot_scale != 1, term, row_term, capped)
 
     @cached_property
     def sight(self) -> Sight:
@@ -237,15 +239,3 @@ class Operands:
         low = (level - high.double()).float()
         rows = slice(self.slots - self.queries, None)
         return high[..., rows].contiguous(), low[..., rows].contiguous(), high.contiguous(), low.contiguous()
-
-
-def view(tensor: Tensor) -> tuple:
-    """A (batch, heads, rows, width) tensor as templates take it."""
-    tensor = rowwise(tensor)
-    return tensor, tensor.stride(0), tensor.stride(1), tensor.stride(2)
-
-
-def rowwise(tensor: Tensor) -> Tensor:
-    """Rows contiguous, and near enough that offsets inside a tile fit 32 bits."""
-    near = tensor.stride(-2) * 256 < 2**31
-    return tensor if near and (tensor.stride(-1) == 1 or tensor.shape[-1] == 1) else tensor.contiguous()
