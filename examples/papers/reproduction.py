@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -143,16 +142,19 @@ def rendered(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def index() -> Path:
-    """Write the table of all papers anew."""
-    records = sorted(map(_read, (PAGES / "results").glob("*.json")), key=lambda record: record["paper"]["title"])
+def indexed() -> str:
+    """The table of all papers: how many claims of each have which verdict."""
     rows = []
-    for record in records:
+    for record in sorted(map(_read, (PAGES / "results").glob("*.json")), key=lambda record: record["paper"]["title"]):
         verdicts = Counter(claim["verdict"] for claim in record["claims"] if not claim["own"])
         paper = f"[{record['paper']['title']}]({record['name']}.md), [{record['paper']['arxiv']}](https://arxiv.org/abs/{record['paper']['arxiv']})"
         rows.append(" | ".join([f"| {paper}", *(str(verdicts[verdict] or "") for verdict in VERDICTS), f"{record['paper']['cost']} |"]))
-    heading = ["| paper | " + " | ".join(VERDICTS) + " | in full |", "|---|" + "---:|" * len(VERDICTS) + "---|"]
-    return _between(PAGES / "index.md", "\n".join([BEGIN, "", *heading, *rows, "", END]))
+    return "\n".join([BEGIN, "", "| paper | " + " | ".join(VERDICTS) + " | in full |", "|---|" + "---:|" * len(VERDICTS) + "---|", *rows, "", END])
+
+
+def index() -> Path:
+    """Write the table of all papers anew."""
+    return _between(PAGES / "index.md", indexed())
 
 
 def _record(name: str, paper: Paper, found: Reproduction, full: bool, work: Any) -> dict[str, Any]:
@@ -194,5 +196,4 @@ def _between(path: Path, block: str) -> Path:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     print(f"written: {index()}")
