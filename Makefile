@@ -12,6 +12,8 @@ GPU_OPTIONS ?= $(if $(QUICK),--quick)
 PRESET ?= default
 SEED ?= random
 EXTRAS ?=
+# A process for every core, each on one thread; neighbouring tests stay with one process, so that the fixtures of a file are made once.
+TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 DIST ?= .venv-dist
 
 .PHONY: help demo gallery study test fuzz check examples docs kernels bench gpu dist clean
@@ -49,12 +51,12 @@ gallery: $(READY)
 
 # Triton decides when it is imported whether kernels are interpreted, so that their tests need a process of their own.
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
-	@! $(BIN)/python -c "import triton" 2>/dev/null || TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto tests/interpreted
+	$(TESTS)
+	@! $(BIN)/python -c "import triton" 2>/dev/null || TRITON_INTERPRET=1 $(TESTS) tests/interpreted
 
 # Other cases each time; pytest prints the seed, and for every failure what repeats it.
 fuzz: $(READY)
-	$(BIN)/python -m pytest -n auto --hypothesis-profile=nightly --hypothesis-seed=$(SEED) tests/test_fuzz.py
+	$(TESTS) --hypothesis-profile=nightly --hypothesis-seed=$(SEED) tests/test_fuzz.py tests/test_fuzz_uses.py
 
 check: $(READY)
 	$(BIN)/ruff check .

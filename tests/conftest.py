@@ -28,3 +28,13 @@ def poisoned():
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def mostly_compared():
+    """At least half of the cases of a fuzz test must come to a comparison with something that is neither empty nor zero."""
+    from fuzzing.law import SEEN
+
+    SEEN.clear()
+    yield
+    assert SEEN["compared"] >= SEEN.total() / 2, dict(SEEN)

@@ -10,6 +10,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
+SERVER = torch.multiprocessing.get_context("forkserver")  # imports once what every rank would import anew
+SERVER.set_forkserver_preload(
+    ["pytest", "hopfield_amem.distributed", "torch.distributed.fsdp", "torch.distributed.checkpoint", "torch.distributed.tensor.parallel"]
+)
 SIZES = {1: (100,), 2: (30, 70), 3: (17, 0, 83)}  # of 100 slots: uneven, and one rank that holds nothing
 
 
@@ -27,7 +31,7 @@ def over_ranks(world, checks, folder, *, seconds=60, backend="gloo"):
 
     Over NCCL every rank has a GPU of its own, on which tensors are made.
     """
-    torch.multiprocessing.spawn(_rank, (world, checks, str(folder), seconds, backend), nprocs=world)
+    torch.multiprocessing.start_processes(_rank, (world, checks, str(folder), seconds, backend), nprocs=world, start_method="forkserver")
     failures = "\n".join(Path(folder, f"{number}.txt").read_text(encoding="utf-8") for number in range(world))
     assert not failures.strip(), failures
 

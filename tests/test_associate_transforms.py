@@ -47,7 +47,7 @@ def test_first_and_second_derivatives(name, backend):
     memory, tensors = given(name, length=5, lead=(), width=2)
     tensors = [t.requires_grad_() for t in tensors]
     assert torch.autograd.gradcheck(lambda *t: run(memory, *t, backend=backend), tensors)
-    assert torch.autograd.gradgradcheck(lambda *t: run(memory, *t, backend=backend), tensors)
+    assert torch.autograd.gradgradcheck(lambda *t: run(memory, *t, backend=backend), tensors, atol=1e-6, fast_mode=True)  # along random directions
 
 
 @pytest.mark.parametrize("name", FEW)

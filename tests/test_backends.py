@@ -86,29 +86,35 @@ def test_causal_and_many_steps(name, steps, poisoned, monkeypatch):
     compare(energy, query, keys, None, torch.arange(33) != 0, causal=True, steps=steps)
 
 
-@pytest.mark.parametrize(
-    "options", [{"bias": True}, {"bias": True, "causal": True}, {"causal": 1}, {"causal": 7}, {"dropout": 0.4}, {"dropout": 0.4, "causal": 9}]
-)
+def turn(choices, *numbers):
+    """One of them for each pair of two parameters, so that every pair of two of the three occurs."""
+    return choices[sum(numbers) % len(choices)]
+
+
+OPTIONS = [{"bias": True}, {"bias": True, "causal": True}, {"causal": 1}, {"causal": 7}, {"dropout": 0.4}, {"dropout": 0.4, "causal": 9}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("name", MORE)
 def test_bias_windows_and_dropout(name, options, poisoned, monkeypatch):
     monkeypatch.setattr(operators, "ELEMENTS", 150)
     query, keys, values = (torch.randn(2, n, d, dtype=torch.float64) for n, d in ((33, 4), (40, 4), (40, 3)))
     bias = 0.3 * torch.randn(2, 40, dtype=torch.float64) if options.get("bias") else None
-    options = {key: value for key, value in options.items() if key != "bias"}
-    compare(MORE[name], query, keys, values, bias=bias, **options)
-    compare(MORE[name], query, keys, values, torch.arange(40) % 3 > 0, bias, **options)
-    compare(MORE[name], query, keys, None, None, bias, **options)
+    values, presence = turn([(values, None), (values, torch.arange(40) % 3 > 0), (None, None)], [*MORE].index(name), OPTIONS.index(options))
+    compare(MORE[name], query, keys, values, presence, bias, **{key: value for key, value in options.items() if key != "bias"})
 
 
-@pytest.mark.parametrize("shape", [None, (2, 1, 1, 19, 23), (1, 1, 1, 19, 23), (19, 23), (2, 3, 1, 1, 23), (1, 3, 2, 19, 23)])
+SHAPES = [None, (2, 1, 1, 19, 23), (1, 1, 1, 19, 23), (19, 23), (2, 3, 1, 1, 23), (1, 3, 2, 19, 23)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", MORE)
 def test_heads_share_memories_and_masks(name, shape, monkeypatch, poisoned):
     """(batch, memories, group) read keys (batch, memories, 1), whatever the mask: some tiles hold one memory, some hold several."""
     query, keys, values = (torch.randn(2, 3, g, n, d, dtype=torch.float64) for g, n, d in ((2, 19, 4), (1, 23, 4), (1, 23, 3)))
     presence = None if shape is None else torch.rand(shape) > 0.3
-    for elements in (150, 2**16):
-        monkeypatch.setattr(operators, "ELEMENTS", elements)
-        compare(MORE[name], query, keys, values, presence, causal=shape is None)
+    monkeypatch.setattr(operators, "ELEMENTS", turn([150, 2**16], [*MORE].index(name), SHAPES.index(shape)))
+    compare(MORE[name], query, keys, values, presence, causal=shape is None)
     if shape is not None:
         compare(MORE[name], query, keys, None, presence * torch.rand(shape, dtype=torch.float64))
 

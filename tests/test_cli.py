@@ -60,7 +60,10 @@ def test_a_landscape_of_ones_own_patterns(tmp_path):
     assert sum(row["share of the plane"] for row in rows) == pytest.approx(1.0)
     np.save(tmp_path / "bad.npy", np.full((3, 4), np.nan))
     assert "finite, real patterns" in refused("landscape", "--patterns", str(tmp_path / "bad.npy"))
-    assert "holds no array" in refused("landscape", "--patterns", str(tmp_path / "none.npy"))
+    assert "There is no file" in refused("landscape", "--patterns", str(tmp_path / "none.npy"))
+    (tmp_path / "table.csv").write_text("1,2\n3,4\n")
+    said = refused("landscape", "--patterns", str(tmp_path / "table.csv"))
+    assert "numpy.save" in said and "pickle" not in said
     assert "resolution" in refused("landscape", "--resolution", "1")
 
 
@@ -96,9 +99,35 @@ def test_errors_against_width_and_the_table_of_exponents(tmp_path):
     assert len(list((tmp_path / "runs").glob("*.json"))) == 3
     names = run("association-scaling", "--rows", "list").stdout.splitlines()
     assert len(names) > 3
+    rows = run("association-scaling", "--rows", names[1], "--rows", names[2], "--trials", "1", "--json")  # names hold commas
+    assert {row["row"] for row in json.loads(rows.stdout)["rows"]} == set(names[1:3])
     assert "There is no scheme" in refused("association-scaling", "--schemes", "none")
     assert "rows of the table" in refused("association-scaling", "--rows", "none")
     assert "data of their own" in refused("association-scaling", "--rows", "all", "--alpha", "2")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("capacity", "--dims", "0"), ("capacity", "--energy", "nothing"), ("capacity", "--precision", "much"), ("snr", "--counts", "0"), ("nothing",),
+     ("association-scaling", "--rows", "none"), ("landscape", "--resolution", "1"), ("landscape", "--resolution")],
+)  # fmt: skip
+def test_bad_values_get_one_line(words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    found = run(*words)
+    assert found.exit_code == 2 and not found.stdout
+    assert found.stderr.startswith("Error: ") and found.stderr.count("\n") == 1
+
+
+def test_without_a_command_there_is_help():
+    assert "landscape" in run().output and not run().stderr
+
+
+def test_every_row_of_the_table_of_exponents_is_one_command():
+    """By its whole name, commas included."""
+    found = run("association-scaling", "--rows", "data, α = 2", "--rows", "data, α = 1.5", "--json")
+    rows = json.loads(found.stdout)["rows"]
+    assert [row["row"] for row in rows] == ["data, α = 2", "data, α = 1.5"] and rows[0]["theory"] == 0.5
+    assert run("association-scaling", "--rows", "joint: d, T = 10,000", "--trials", "5").exit_code == 0
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path):
@@ -114,3 +143,13 @@ def test_patterns_without_an_estimate_are_measured():
     assert found.exit_code == 0, found.output
     result = json.loads(found.stdout)
     assert [row["kind"] for row in result["rows"]].count("measured") == 1 and "No crosstalk estimate" in str(result["reasons"])
+
+
+def test_capacity_of_rows_in_a_file(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(200, 8))
+    np.save(tmp_path / "rows.npy", rows)
+    found = run("capacity", "--energy", "distance(20)", "--patterns", str(tmp_path / "rows.npy"), "--precision", "0.5", "--json")
+    assert found.exit_code == 0
+    measured = [row for row in json.loads(found.stdout)["rows"] if row["kind"] == "measured"]
+    assert [row["dim"] for row in measured] == [8] and measured[0]["value"] <= 200
+    assert "dim is 16" in refused("capacity", "--patterns", str(tmp_path / "rows.npy"), "--dims", "16")

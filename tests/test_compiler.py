@@ -1,11 +1,11 @@
 """One torch definition becomes value, slope and curvature; what cannot is refused with the way out; generated files survive many writers."""
 
 import os
-import subprocess
 import sys
 
 import pytest
 import torch
+from ranks import SERVER
 
 from hopfield_amem import ENERGIES, ReadEnergy, explain, presets, retrieve
 from hopfield_amem.energies import Cosine, Dot, Elementwise, Epanechnikov, Euclidean, Exp, Invariant, Log, Manhattan, Power, RectifiedPower, Sum
@@ -152,14 +152,23 @@ def test_files_are_whole_and_named_by_their_content(tmp_path, monkeypatch):
     assert store.module("VALUE = 41 + 1\n").VALUE == 42
 
 
+def derived(folder, number, together):
+    os.environ["HOPFIELD_AMEM_CACHE"] = str(folder / "cache")
+    together.wait()
+    slope = leaves(presets.entmax(1.7).separation).slope(torch.tensor([0.5]))
+    (folder / f"{number}.txt").write_text(str(float(slope)))
+
+
 def test_many_processes_write_at_once(tmp_path):
-    code = "from hopfield_amem import presets; from hopfield_amem.kernels.compiler import leaves; import torch\n"
-    code += "print(float(leaves(presets.entmax(1.7).separation).slope(torch.tensor([0.5]))))"
-    environment = os.environ | {"HOPFIELD_AMEM_CACHE": str(tmp_path)}
-    running = [subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    printed = {process.communicate()[0] for process in running}
-    assert len(printed) == 1 and all(process.returncode == 0 for process in running)
-    assert [f.suffix for f in tmp_path.iterdir()] == [".py"]
+    together = SERVER.Barrier(4, timeout=60)
+    running = [SERVER.Process(target=derived, args=(tmp_path, number, together)) for number in range(4)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(60)
+    assert all(process.exitcode == 0 for process in running)
+    assert len({path.read_text() for path in tmp_path.glob("*.txt")}) == 1 and len([*tmp_path.glob("*.txt")]) == 4
+    assert [f.suffix for f in (tmp_path / "cache").iterdir()] == [".py"]
 
 
 def test_power_keeps_its_own_memory():

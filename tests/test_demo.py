@@ -12,14 +12,16 @@ from hopfield_amem import ENERGIES
 from hopfield_amem.analysis import DAMAGES
 from hopfield_amem.analysis.digits import CHOICES, Digits, memories
 from hopfield_amem.cli import app
-from hopfield_amem.demo import PICTURES, run
+from hopfield_amem.demo import PICTURES, pictures, run
 from hopfield_amem.energies import Hypercube, Log, Simplex
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder, text = tmp_path_factory.mktemp("demo"), io.StringIO()
-    summary = run(folder, [5, 60], epochs=3, console=Console(file=text))
+    with pytest.MonkeyPatch.context() as coarse:
+        coarse.setattr(pictures, "RESOLUTION", 25)
+        summary = run(folder, [5, 60], epochs=3, console=Console(file=text))
     with (folder / "recall.csv").open(encoding="utf-8") as file:
         return folder, text.getvalue(), summary, list(csv.DictReader(file))
 

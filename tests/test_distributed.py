@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from ranks import close, over_ranks, slots
+from ranks import SERVER, close, over_ranks, slots
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
@@ -349,8 +349,7 @@ def deserted(rank, folder, way):
 
 
 def test_a_rank_that_does_not_answer_ends_the_job(tmp_path):
-    spawned = torch.multiprocessing.get_context("spawn")
-    pairs = {way: [spawned.Process(target=deserted, args=(rank, str(tmp_path), way)) for rank in range(2)] for way in ("killed", "stalled")}
+    pairs = {way: [SERVER.Process(target=deserted, args=(rank, str(tmp_path), way)) for rank in range(2)] for way in ("killed", "stalled")}
     for process in (process for pair in pairs.values() for process in pair):
         process.start()
     for way, (reads, leaves) in pairs.items():

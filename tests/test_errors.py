@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from hopfield_amem import Memory, ReadEnergy, explain, presets, retrieve
-from hopfield_amem.descent import FixedPoint, Flow, GradientDescent
+from hopfield_amem.analysis.capacity import Task, compare
+from hopfield_amem.analysis.snr import inverse_snr
+from hopfield_amem.descent import FixedPoint, Flow, GradientDescent, flow
 from hopfield_amem.energies import (
     Cosine,
     Dot,
@@ -23,7 +25,7 @@ from hopfield_amem.energies import (
     Sum,
     Tsallis,
 )
-from hopfield_amem.layers import HopfieldLookup
+from hopfield_amem.layers import HopfieldLookup, PatternMemory
 
 SEEDED = torch.Generator().manual_seed(0)
 Q, K, V = (torch.randn(shape, generator=SEEDED) for shape in ((3, 4), (6, 4), (6, 2)))
@@ -73,6 +75,21 @@ BAD = {
     "F that fails": (lambda: ReadEnergy(Dot(), lambda s: s @ s), ValueError, "failed on a"),
     "F of another dtype": (lambda: ReadEnergy(Dot(), lambda s: s.float()), ValueError, "keep the dtype"),
     "F without gradient": (lambda: ReadEnergy(Dot(), lambda s: s.detach() ** 2), ValueError, "cannot be differentiated"),
+    "a class as F": (lambda: ReadEnergy(Dot(), Exp), ValueError, r"is a class.*Exp\(\)"),
+    "a class as similarity": (lambda: ReadEnergy(Dot, Exp()), ValueError, r"similarity is an object, such as Dot\(\)"),
+    "a class as write energy": (lambda: Memory(LSE, Ridge), ValueError, "write energy is Hebbian"),
+    "a similarity of pairs": (lambda: retrieve(ReadEnergy(lambda x, k: x.unsqueeze(-2) * k, Exp()), Q, K, V), ValueError, "for every query and slot"),
+    "the name of an unnamed F": (lambda: FixedPoint()(ReadEnergy(Dot(), lambda s: s.relu() ** 3, Sum()), Q, K), ValueError, "below: F.s. outgrows"),
+    "a function cut off": (lambda: GradientDescent()(lambda x, m: x.detach().sum(-1), Q, K), ValueError, "cut off from the state.*detach"),
+    "no energy to descend": (lambda: GradientDescent()(3.0, Q, K), TypeError, r"A descent follows a ReadEnergy.*got float"),
+    "a function without a bottom": (lambda: GradientDescent(1.0)(lambda x, m: -x.pow(4).sum(-1), Q, K), ValueError, "energy function gave NaN.*check_energy"),
+    "an array stored": (lambda: PatternMemory(4).store(K.numpy()), TypeError, "patterns must be a torch.Tensor, got ndarray.*as_tensor"),
+    "pictures stored": (lambda: PatternMemory(4).store(K.reshape(6, 2, 2)), ValueError, r"flatten\(1\)"),
+    "a task of an array": (lambda: Task(K.numpy()), ValueError, r"got ndarray. Convert it with torch.as_tensor\(data, "),
+    "a task of whole numbers": (lambda: Task(K.long()), ValueError, r"\.float\(\)"),
+    "a task of numbers beyond float32": (lambda: Task(1e300 * K.double()), ValueError, "beyond float32"),
+    "keys of an array": (lambda: inverse_snr(LSE, 6, K.numpy()), TypeError, "got ndarray. Convert"),
+    "one width compared": (lambda: compare(LSE, 16), TypeError, r"several widths.*\[16, 32\]"),
     "no function as F": (lambda: ReadEnergy(Dot(), 3), ValueError, "elementwise function"),
     "negative F under Log": (lambda: ReadEnergy(Dot(), torch.tanh), ValueError, "Log needs F ≥ 0"),
     "GELU under Log": (lambda: ReadEnergy(Dot(), Gelu(), Log()), ValueError, "Log needs F ≥ 0"),
@@ -93,7 +110,6 @@ BAD = {
     "fixed point of a function": (lambda: FixedPoint()(lambda x, m: x.sum(-1), Q, K), TypeError, "GradientDescent or Flow"),
     "presence for a function": (lambda: GradientDescent()(lambda x, m: x.sum(-1), Q, K, presence=torch.ones(6)), ValueError, "its own masks"),
     "unknown method": (lambda: Flow(method="magic")(LSE, Q, K), ValueError, "dopri5"),
-    "jumping gradient": (lambda: Flow()(ReadEnergy(Manhattan(), Exp(), Log(), beta=20.0), Q, K), ValueError, "gave up.*fixed-step"),
     "no time": (lambda: Flow(time=0), ValueError, "positive"),
     "step size": (lambda: GradientDescent(step_size=0), ValueError, "positive"),
     "tolerance": (lambda: FixedPoint(tolerance=-1), ValueError, "tolerance"),
@@ -107,3 +123,9 @@ def test_bad_input(case):
     call, error, message = BAD[case]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_an_adaptive_method_gives_up_where_the_gradient_jumps(monkeypatch):
+    monkeypatch.setattr(flow, "PATIENCE", 200)
+    with pytest.raises(ValueError, match=r"gave up.*fixed-step"):
+        Flow()(ReadEnergy(Manhattan(), Exp(), Log(), beta=20.0), Q, K)

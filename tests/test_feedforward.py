@@ -31,7 +31,7 @@ SOME = ["relu_feed_forward", "log_sum_exp", "entmax", "epanechnikov", "softmax1"
 def memory(energy, gated=False, dim=6, slots=40, dtype=torch.float64):
     """A memory with biases that matter."""
     made = HopfieldFFN(dim, slots, energy, gated=gated, dtype=dtype)
-    for child in made.children():
+    for child in filter(None, (made.keys, made.gate, made.values)):
         nn.init.normal_(child.bias, std=0.3)
     return made
 

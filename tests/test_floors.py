@@ -1,6 +1,7 @@
 """The house: imports point down, heavy libraries stay at the edge."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,10 @@ EDGES = {
 UPWARD = {"layers/pattern_memory.py": ("hopfield_amem.analysis.capacity.", "hopfield_amem.storage.")}  # what a file may import from above when it is called
 
 
+@functools.cache
 def imports(path):
     """(module, whether it runs on import) of every import in a file, made absolute."""
+    found = []
     tree = ast.parse(path.read_text())
     top = set(map(id, tree.body))
     package = ["hopfield_amem", *path.relative_to(HOUSE).parent.parts]
@@ -35,12 +38,13 @@ def imports(path):
         if id(node) in typed:  # names of types, which nothing loads
             continue
         if isinstance(node, ast.Import):
-            yield from ((alias.name, id(node) in top) for alias in node.names)
+            found.extend((alias.name, id(node) in top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            yield module, id(node) in top
-            yield from ((f"{module}.{alias.name}", id(node) in top) for alias in node.names)
+            found.append((module, id(node) in top))
+            found.extend((f"{module}.{alias.name}", id(node) in top) for alias in node.names)
+    return found
 
 
 @pytest.mark.parametrize("floor", range(len(FLOORS)))

@@ -14,12 +14,22 @@ from hopfield_amem.energies import (
     Euclidean,
     Exp,
     Free,
+    Hypercube,
+    ImplicitDelta,
+    Inverse,
+    JensenShannon,
+    KullbackLeibler,
     Log,
+    Manhattan,
     Power,
+    RectifiedExp,
     RectifiedPower,
+    ReverseKullbackLeibler,
     Rounded,
     Simplex,
+    Sphere,
     Sum,
+    TopK,
     Tsallis,
 )
 from hopfield_amem.layers import HopfieldAttention, HopfieldFFN
@@ -166,3 +176,87 @@ def test_a_zero_vector_has_no_direction_in_half_precision():
     """torch's least length is 0 in float16, and 0 / 0 is NaN."""
     for dtype in (torch.float16, torch.bfloat16):
         assert Cosine()(torch.ones(2, 3, dtype=dtype), torch.zeros(1, 3, dtype=dtype)).eq(0).all()
+
+
+DISTANCES = (Euclidean(), Manhattan(), KullbackLeibler(), ReverseKullbackLeibler(), JensenShannon())
+
+
+@pytest.mark.parametrize("similarity", DISTANCES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_no_distance_is_below_zero(similarity, dtype):
+    """By rounding those of a pattern from itself were: down to −10⁻⁷ in float32."""
+    patterns = torch.rand(50, 30).to(dtype)
+    assert similarity(patterns, patterns).amax() == 0
+    state = patterns.clone().requires_grad_()
+    step = torch.autograd.grad(similarity(state, patterns).diagonal().sum(), state)[0]
+    assert step.isfinite().all() and step.abs().max() <= 8 * 30 * torch.finfo(dtype).eps * (2 if similarity.inner else 30)  # 0, where the maximum is
+
+
+@BACKENDS
+@pytest.mark.parametrize("similarity", [s for s in DISTANCES if s.steps], ids=str)
+@pytest.mark.parametrize("separation", [RectifiedPower(1), RectifiedPower(3), RectifiedExp()], ids=str)
+def test_a_rectified_f_reads_nothing_of_a_distance(similarity, separation, backend):
+    """F′ is 0 at every score there is, and Log divided what rounding left by its own sum."""
+    patterns = torch.rand(50, 30)
+    for scaling in (Sum(), Log(), TopK(3)):
+        energy = ReadEnergy(similarity, separation, scaling)
+        torch.testing.assert_close(retrieve(energy, patterns, patterns, backend=backend), patterns, rtol=0, atol=0)
+        assert retrieve(energy, patterns, patterns, torch.ones(50, 1), backend=backend).eq(0).all()
+        assert energy.weights(patterns.half(), patterns.half()).eq(0).all()
+
+
+def test_a_gradient_beyond_float16_is_found_by_a_scaler():
+    """It is infinite and then NaN, as in every module of torch; set to the largest float16, it would be a wrong step that nobody sees."""
+    layer, tokens = HopfieldAttention(20, 1, ReadEnergy(Dot(), RectifiedPower(3), Sum(), Hypercube(), 42.0)), 0.3 * torch.randn(3, 5, 20)
+    with torch.autocast("cpu", torch.float16):
+        read = layer(tokens)
+    assert read.isfinite().all()
+    before, optimizer, scaler = layer.query.weight.clone(), torch.optim.SGD(layer.parameters(), 1.0), torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    scaler.scale(read.float().sum()).backward()
+    assert layer.query.weight.grad.isnan().any()
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() < 2**10 and torch.equal(layer.query.weight, before)
+
+
+@pytest.mark.parametrize("backend", ["reference", "recurrent", "chunked"])
+@pytest.mark.parametrize("null", [False, True])
+def test_a_memory_that_averages_is_read_from_afar(null, backend):
+    """Beside an empty slot, whose F of 1 the average cancels, scores below −745 read zeros where torch's fused attention served."""
+    memory = Memory(ReadEnergy(Euclidean(), Exp(), Log(null_slot=null), Free()))
+    keys, values = torch.randn(3, 17, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
+    read, _ = associate(memory, keys + 10, keys, values, backend=backend)
+    torch.testing.assert_close(read, memory.read.scores(keys + 10, keys).masked_fill(torch.ones(3, 3).triu(1) > 0, -torch.inf).softmax(-1) @ values)
+
+
+def test_gradients_of_a_simplex_whose_slot_enters_steeply():
+    """What rounding left of Σ p − 1, 1.7e-5, times F‴ at a weight of 4e-4 was taken for a derivative of τ: gradients were three times too large."""
+    energy = ReadEnergy(Dot(), Tsallis(3.0), Simplex())
+    for gap in torch.linspace(0.49999, 0.5, 200, dtype=torch.float64):  # the second slot enters at 1/2
+
+        def gradient(dtype, gap=gap):
+            score = torch.tensor([[0.0, -float(gap)]], dtype=dtype, requires_grad=True)
+            weights = energy.scaling.weights(energy.separation, score)
+            return torch.autograd.grad(weights[0, 1], score)[0]
+
+        assert gradient(torch.float32).abs().max() < 1.1, float(gap)
+
+
+@pytest.mark.parametrize("energy", [presets.k_subsets(2), presets.fermi_dirac(2)], ids=["k-subsets", "Fermi–Dirac"])
+@pytest.mark.parametrize("beta", [1.0, 1e2, 1e4, 1e6])
+def test_k_weights_sum_to_k_at_every_temperature(energy, beta):
+    """τ was sought among scores relative to the largest: between equal scores far below it, no τ of float32 made the weights sum to k."""
+    steps = torch.randn(200, 63).mul(4).round() / 4
+    score = beta * torch.cat([steps, steps.amax(-1, keepdim=True) + 10], -1)
+    weights = energy.scaling.weights(energy.separation, score)
+    torch.testing.assert_close(weights.sum(-1), torch.full((200,), 2.0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(weights.double(), energy.scaling.weights(energy.separation, score.double()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["reference", "recurrent", "chunked"])
+def test_gradients_of_an_implicit_write_whose_kernel_leaves_the_range(backend):
+    """κ(k, k) = e²⁸⁰⁰ makes a rate of 0, whose gradient was 0 · ∞."""
+    memory = Memory(ReadEnergy(Inverse(Euclidean(), 0.01), Exp(), Sum(), Sphere(), beta=28.0), ImplicitDelta())
+    query, keys, values = (torch.tensor(rows, dtype=torch.float64, requires_grad=True) for rows in ([[0.2], [1.9]], [[1.0], [4.0]], [[0.4], [0.7]]))
+    read, _ = associate(memory, query, keys, values, backend=backend)
+    assert read.isfinite().all() and all(slope.isfinite().all() for slope in torch.autograd.grad(read.sum(), (query, keys, values)))

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from hopfield_amem import associate, presets
-from hopfield_amem.analysis.fits import PowerLaw
 from hopfield_amem.analysis.icl import Contexts, Learner, UpdateCurve, in_context_updates, learners
 from hopfield_amem.analysis.icl.contexts import drawn
 from hopfield_amem.analysis.icl.trace import answers, sizes
+from hopfield_amem.analysis.power_laws import PowerLaw
 from hopfield_amem.energies import Delta, Memory
 
 SMALL = Contexts(count=3, length=70, probes=2, first=8, points=5)

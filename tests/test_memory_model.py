@@ -8,9 +8,9 @@ import torch
 from scipy import integrate
 
 from hopfield_amem.analysis import memory_model as model
-from hopfield_amem.analysis.fits import power_law
 from hopfield_amem.analysis.memory_model.partition import log_lower_gamma
 from hopfield_amem.analysis.memory_model.radius import nearest_neighbours
+from hopfield_amem.analysis.power_laws import power_law
 
 DOUBLE = {"dtype": torch.float64}
 
@@ -209,6 +209,7 @@ def test_the_radius_of_patterns_on_a_lattice_and_in_growing_samples(monkeypatch)
         (lambda: model.unit_partition([]), "at least one"),
         (lambda: model.loss_bound(math.nan), "finite"),
         (lambda: model.pattern_radius(torch.full((50, 3), torch.nan)), "NaN"),
+        (lambda: model.pattern_radius(torch.tensor([[1e308, 1e308], [0.0, 0.0]], **DOUBLE), (1.0,)), "range of float64"),
         (lambda: model.pattern_radius(torch.zeros(0, 3)), "two activations"),
         (lambda: model.pattern_radius(torch.randn(4, 3)), "two activations"),
         (lambda: model.pattern_radius(torch.randn(40, 3), (0.5, 0.2)), "ascend"),

@@ -25,10 +25,11 @@ def test_a_page_shows_the_results_of_its_script(name):
     assert len(page.replace(reproduction.rendered(record), "").split()) > 60  # what was done, and what the verdicts rest on
 
 
-def test_the_index_names_every_paper_and_no_other():
+def test_the_index_counts_the_verdicts_of_every_paper_and_of_no_other():
     index = (reproduction.PAGES / "index.md").read_text(encoding="utf-8")
     results = {path.stem for path in (reproduction.PAGES / "results").glob("*.json")}
     assert set(SCRIPTS) == results
+    assert reproduction.indexed() in index, "python examples/papers/reproduction.py writes the table anew"
     for name in SCRIPTS:
         line = next(line for line in index.splitlines() if f"({name}.md)" in line)
         record = json.loads((reproduction.PAGES / "results" / f"{name}.json").read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ if os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}:
     pytest.skip("an interpreter compiles nothing", allow_module_level=True)
 
 from hopfield_amem import ENERGIES
-from hopfield_amem.kernels.triton import linear_resources, resources
+from hopfield_amem.kernels.triton import linear_recording, recording, resources
 
 READS = {
     "softmax": ("log_sum_exp", {}),
@@ -24,8 +24,8 @@ READS = {
 
 
 def launched(name, **given):
-    read = resources.operands(ENERGIES[name], **given)
-    return read, resources.launches(read)
+    read = recording.operands(ENERGIES[name], **given)
+    return read, recording.launches(read)
 
 
 @pytest.mark.parametrize("name", READS)
@@ -45,7 +45,7 @@ def test_default_configurations_are_clean(name):
     ("name", "given"), [("log_sum_exp", {}), ("linear_attention", dict(width=128)), ("epanechnikov", {}), ("log_sum_exp", dict(decay=True))], ids=str
 )
 def test_solves_of_written_memories_are_clean(name, given):
-    found = resources.written_launches(ENERGIES[name], **given)
+    found = recording.written_launches(ENERGIES[name], **given)
     assert {each.role for each in found} >= {"solve", "transposed", "queries", "slots"}
     for each in found:
         if each.role in ("solve", "transposed"):
@@ -55,8 +55,8 @@ def test_solves_of_written_memories_are_clean(name, given):
 
 
 def test_older_gpus_have_less_shared_memory():
-    read = resources.operands(ENERGIES["log_sum_exp"])
-    used = resources.compile_launch(resources.launches(read, 80)[0], 80)
+    read = recording.operands(ENERGIES["log_sum_exp"])
+    used = resources.compile_launch(recording.launches(read, 80)[0], 80)
     assert used.clean and used.shared <= 163 * 1024
     assert used.products > 0 and used.grouped == 0
 
@@ -84,7 +84,7 @@ def test_the_code_of_what_leaves_call_is_part_of_their_identity():
 @pytest.mark.parametrize("decay", ["", "scalar", "channel"])
 @pytest.mark.parametrize("width", [64, 128])
 def test_linear_memories_are_clean(width, decay, arch):
-    found = linear_resources.linear_launches(linear_resources.linear_operands(width, decay=decay, tied=False, group=2), arch)
+    found = linear_recording.linear_launches(linear_recording.linear_operands(width, decay=decay, tied=False, group=2), arch)
     assert {each.role for each in found} >= {"solve", "scan", "scan_back", "outputs", "outputs_back", "gradients"}
     assert ("decayed" in {each.role for each in found}) == (decay == "channel")
     for each in {each.source: each for each in found}.values():
@@ -98,5 +98,5 @@ def test_linear_memories_are_clean(width, decay, arch):
 
 @pytest.mark.parametrize("given", [dict(erases=False, decay="", rated=False), dict(erases=False, decay="channel"), dict(width=20, columns=9), dict(width=256)])
 def test_other_linear_memories_are_clean(given):
-    for each in linear_resources.linear_launches(linear_resources.linear_operands(**given)):
+    for each in linear_recording.linear_launches(linear_recording.linear_operands(**given)):
         assert resources.compile_launch(each, 90).clean, each.name

@@ -1,12 +1,14 @@
 """Every result of the analysis floor reads as a table and draws itself."""
 
 import inspect
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from hopfield_amem import analysis
+from hopfield_amem import analysis, presets
 from hopfield_amem.analysis import detection, measure_recall, novelty
 from hopfield_amem.analysis.plots import save
 from hopfield_amem.analysis.result import Result
@@ -31,6 +33,12 @@ def test_results_are_tables_and_pictures(name, tmp_path):
     assert save(found.plot(), tmp_path / "picture.png").stat().st_size > 5000
 
 
+def test_nothing_found_is_said():
+    """Starts that no slot reaches rest nowhere that has a finite energy."""
+    found = analysis.fixed_points(presets.epanechnikov(1e9), torch.ones(3, 2), torch.zeros(4, 2))
+    assert found.rows() == [] and str(found) == "nothing was found"
+
+
 def test_what_is_drawn_is_what_was_found():
     found = made()
     kept, passed = found["detection"].kept, found["detection"].passed
@@ -43,6 +51,15 @@ def test_what_is_drawn_is_what_was_found():
     assert sum(len(points.get_offsets()) for points in drawn) == len(kinds)
     exact, identified = found["recall"].rows()
     assert exact["low"] <= exact["rate"] <= exact["high"] and identified["rate"] == float(found["recall"].identified.double().mean())
+
+
+@pytest.mark.parametrize("package", [analysis.capacity, analysis.snr, analysis.scaling, analysis.memory_model, analysis.icl])
+def test_the_gallery_draws_every_kind_of_result(package):
+    name = package.__name__.rpartition(".")[2]
+    asked = re.findall(rf"\b{name}\.(\w+)\(", (Path(__file__).parents[1] / "examples" / "gallery.py").read_text(encoding="utf-8"))
+    drawn = {inspect.signature(getattr(package, word)).return_annotation for word in asked}
+    results = {word for word in package.__all__ if inspect.isclass(getattr(package, word)) and issubclass(getattr(package, word), Result)}
+    assert results and results <= drawn, f"{results - drawn} are not in the gallery"
 
 
 def test_every_result_says_both():

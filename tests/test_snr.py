@@ -19,6 +19,7 @@ from hopfield_amem.analysis.snr import (
     printed_inverse_snr,
     required_dim,
     snr_sweep,
+    value_bias,
 )
 from hopfield_amem.analysis.snr.closed import CLOSED
 from hopfield_amem.analysis.snr.kernel import Kernel
@@ -219,6 +220,26 @@ def test_cold_softmax_diverges_over_lengths(monkeypatch):
         inverse_snr(presets.log_sum_exp(1.3), 2, AveragedGaussianKeys(17))
 
 
+def test_values_with_a_mean_add_up():
+    """``N²/(2πd)`` for ReLU, ``N² e^(d/τ² − 2d/τ)`` for exp (1.04e4 and 1.28), nothing for odd kernels; drawn values of one length agree."""
+    keys = GaussianKeys(64)
+    assert value_bias(powers(1, True), 2048, keys) == pytest.approx(1.04e4, rel=5e-3) == 2047 * 2046 / (128 * math.pi)
+    assert value_bias(softmax(64), 2048, keys) == pytest.approx(1.28, rel=2e-3) == 2047 * 2046 * math.exp(-15)
+    assert value_bias(powers(1), 2048, keys) < 1e-15 and value_bias(powers(3), 2048, keys) < 1e-15
+    assert value_bias(powers(2), 1001, keys) == pytest.approx(1000 * 999 / 64**2, rel=1e-9)
+    assert value_bias(presets.log_sum_exp(1.5), 3, keys) == pytest.approx(2 * math.exp(2.25 * 64 - 2 * 1.5 * 64), rel=1e-9)  # far from where keys are
+    assert value_bias(softmax(64), 2, keys) == value_bias(softmax(64), 1, keys) == 0
+    generator = torch.Generator().manual_seed(0)
+    asked, others = keys.asked(1, generator), torch.randn(4000, 40, 64, generator=generator, dtype=torch.float64)
+    mean = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    noise = ((others @ asked[0]).relu().unsqueeze(-1) * (mean + torch.randn(4000, 40, 2, generator=generator, dtype=torch.float64))).sum(1).square().sum(-1)
+    expected = 3 * inverse_snr(powers(1, True), 41, keys).mean + value_bias(powers(1, True), 41, keys)  # E‖v‖² = 3, ‖μ‖² = 1
+    assert float(noise.mean()) / 64**2 == pytest.approx(expected, rel=0.05)
+    for wrong, error in ((lambda: value_bias(presets.entmax(), 5, keys), ValueError), (lambda: value_bias(powers(1), 5, torch.randn(5, 3)), TypeError)):
+        with pytest.raises(error):
+            wrong()
+
+
 def test_keys_of_length_one():
     """Exact 8.05e-4, Gaussian approximation 8.5e-4 at d = 64, N = 1024, τ = 1/8 (in N, not N − 1); the exact form falls with τ for ever."""
     energy, keys = presets.log_sum_exp(8.0), SphericalKeys(64)
@@ -239,6 +260,8 @@ def test_required_dimensions():
     assert [required_dim(presets.log_sum_exp(0.5), count).dim for count in counts] == [14, 19, 24, 28]
     assert required_dim(powers(1), 1000).dim == 999 and required_dim(powers(1), 1000, 100).dim == 99900  # N − 1 others
     assert required_dim(powers(1), 1).dim == 1
+    for dim, count in ((64, 1.2e6), (128, 9e8)):  # what heads of this width hold at SNR = 1
+        assert inverse_snr(softmax(dim), round(count), GaussianKeys(dim)).mean == pytest.approx(1, rel=0.02)
     assert required_dim(lambda d: presets.log_sum_exp(d**0.5), 1000, keys=SphericalKeys).dim in (20, 21)
 
 
@@ -423,6 +446,13 @@ def test_one_key_alone_meets_no_noise_and_millions_fit():
 def test_what_does_not_fit_is_refused(wrong, why):
     with pytest.raises(ValueError, match=why):
         wrong()
+
+
+def test_a_mean_beyond_floats_is_infinite_and_rare():
+    """``e^(2β²n − 2βn)`` at β = 10²⁰⁰ has a logarithm that no float holds."""
+    found, printed = inverse_snr(presets.log_sum_exp(1e200), 5, GaussianKeys(3)), printed_inverse_snr(presets.log_sum_exp(1e200), 5, GaussianKeys(3))
+    assert found.mean == printed.mean == math.inf and found.rare and found.typical == 0
+    assert printed_inverse_snr(presets.log_sum_exp(1e200), 5, SphericalKeys(3)).mean == math.inf
 
 
 def test_what_are_no_keys_is_refused():

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hopfield_amem import ENERGIES, explain, presets, retrieve
 from hopfield_amem.descent import FixedPoint
-from hopfield_amem.energies import Cosine, Exp, Log, Manhattan, ReadEnergy
+from hopfield_amem.energies import Cosine, Dot, Exp, Log, Manhattan, ReadEnergy
 from hopfield_amem.kernels import engine, gated, operators
 from hopfield_amem.kernels.differentiable import FAMILIES
 from hopfield_amem.layers import HopfieldLookup
@@ -238,3 +238,24 @@ def test_views_and_expanded_tensors():
         truth = retrieve(ENERGIES[name], query.contiguous(), keys.contiguous(), values.contiguous(), backend="reference")
         torch.testing.assert_close(retrieve(ENERGIES[name], query, keys, values, backend="chunked"), truth)
         assert "chunked" in str(explain(ENERGIES[name], query, keys, backend="chunked"))
+
+
+def cubed(score):
+    return torch.nn.functional.softplus(score) ** 3
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_an_energy_of_ones_own_under_checkpoints_and_hooks_on_saved_tensors(backend):
+    generator = torch.Generator().manual_seed(0)
+    leaves = [torch.randn(n, 4, generator=generator, dtype=torch.float64).requires_grad_() for n in (5, 9)]
+    energy = ReadEnergy(Dot(), cubed, Log(), beta=0.3)
+
+    def read(*given):
+        return retrieve(energy, *given, steps=2, backend=backend).square().sum()
+
+    plain = torch.autograd.grad(read(*leaves), leaves)
+    with torch.autograd.graph.save_on_cpu():
+        moved = read(*leaves)
+    again = checkpoint(read, *leaves, use_reentrant=False)
+    for found in (torch.autograd.grad(again, leaves), torch.autograd.grad(moved, leaves)):
+        torch.testing.assert_close(found, plain)

@@ -7,6 +7,10 @@ import torch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED or not torch.cuda.is_available() else "cuda"
+if INTERPRETED:
+    from memoised import memoise
+
+    memoise()
 collect_ignore_glob = [] if INTERPRETED or DEVICE == "cuda" else ["test_*.py"]
 
 

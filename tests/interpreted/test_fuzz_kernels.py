@@ -6,7 +6,9 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))
 
 import torch
-from fuzzing import answered, cases, coarse, heard, hold, mostly, overflows, presences, specs, steepness, tensors
+from fuzzing.cases import cases, mostly, presences, specs, tensors
+from fuzzing.law import answered, hold
+from fuzzing.limits import coarse, heard, overflows, steepness
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
