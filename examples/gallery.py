@@ -77,6 +77,7 @@ def laws(full: bool) -> Figures:
         "exponents": lambda: scaling.exponents(rows, study=scaling.Study(trials=trials)),
         "associations": lambda: scaling.association_maps(scaling.ZipfTask(10, 5, 1.5), 5, tokens=2000 if full else 200),
         "two particles": lambda: scaling.two_particles(rate=10.0, steps=200),
+        "learning paths": lambda: scaling.learning_paths(scaling.ZipfTask(10, 5, 1.5), 5, rates=[10.0] * 100 + [0.3] * 100, trials=trials),
         "learning": lambda: scaling.learn(scaling.ZipfTask(100, 5, 1.5), 20, scaling.Learning(batch=16), samples=10_240 if full else 1024),
     }
 
