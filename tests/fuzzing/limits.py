@@ -32,13 +32,6 @@ def vanishes(energy: ReadEnergy, dtype: torch.dtype) -> bool:
     return vanishing and precision(dtype) != torch.float64 and not energy.scaling.normalised(energy.separation)
 
 
-def coarse(energy: ReadEnergy, given: dict) -> bool:
-    """Whether one rounding of a score is more than a slope that saturates can resolve: weights of such k-subsets need not sum to k. Known, and not mended."""
-    largest = max((float(t.detach().double().abs().max()) for name, t in given.items() if name in ("query", "keys") and t.numel()), default=0.0)
-    score = float(energy.beta) * given["keys"].shape[-1] * largest**2
-    return energy.separation.saturation < math.inf and score * torch.finfo(precision(given["keys"].dtype)).eps > 1e-2
-
-
 def step(energy: ReadEnergy, options: dict, query: Tensor, **given: Tensor | None) -> Tensor:
     """One step of a read by the definition. Dropout drops the same at every step."""
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import torch
 from fuzzing.cases import cases, mostly, presences, specs, tensors
 from fuzzing.law import answered, hold
-from fuzzing.limits import coarse, heard, overflows, steepness
+from fuzzing.limits import heard, overflows, relative, rounded, scored, steepness
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -34,19 +34,25 @@ def reads(draw):
 @given(reads())
 def test_reads(device, case):
     energy, given, causal = case
-    assume("triton" in backends(energy) and not coarse(energy, given))
+    assume("triton" in backends(energy))
 
-    def kernels(**given):
+    options = {"causal": causal, "steps": 1, "dropout": 0.0}
+
+    def kernels(bias=None, **given):
         there = {name: None if t is None else t.to(device) for name, t in given.items()}
         return retrieve(energy, **there, causal=causal, backend="triton").cpu()
 
-    shown = answered(lambda: heard(energy, given, causal, 1))
+    given = given | {"bias": None}
+    shown, scores = answered(lambda: heard(energy, given, options)), scored(energy, given, options)
+    inside = torch.float32 if given["query"].dtype == torch.float32 else given["query"].dtype
     hold(
         kernels,
-        lambda **given: retrieve(energy, **given, causal=causal, backend="reference"),
+        lambda **given: retrieve(energy, **given, **options, backend="reference"),
         given,
         steepness(energy, given["query"], given["keys"]),
-        inside=torch.float32 if given["query"].dtype == torch.float32 else given["query"].dtype,
+        inside=inside,
         shown=None if isinstance(shown, str) else shown,
-        gradients=not overflows(energy, given),
+        gradients=not overflows(energy, given, scores),
+        nearby=rounded(energy, options, inside),
+        relative=relative(energy, scores),
     )
