@@ -16,7 +16,7 @@ from ..separations.separation import require
 from ..separations.tsallis import Tsallis
 from .presence import has_slot, kept, largest, masked
 from .scaling import Scaling
-from .threshold import polished, ranked, support, threshold
+from .threshold import newton, polished, ranked, support, threshold
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,10 @@ class Simplex(Scaling):
         total, full = self._held(separation, score, presence)
         solvable = has_slot(score, presence) if full is None else has_slot(score, presence) & ~full
         with torch.no_grad():
-            if full is None:
+            if full is None and presence is None and separation.reach < math.inf and separation.saturation < math.inf:
+                # the (k+1)-th score lies at 0: were it full, k + 1 slots would be, and were it out of reach of τ, no more than k would bear weight
+                tau = newton(separation, score, None, torch.full_like(top, -separation.saturation), torch.full_like(top, separation.reach), total=total)
+            elif full is None:
                 tau = threshold(separation, score, presence, total=total)
             else:  # where every slot has its full weight, any τ more than a saturation below them all will do
                 tau = threshold(separation, score, presence, total=torch.where(full, 0.5 * total, total).clamp_min(1e-6))
@@ -81,13 +84,14 @@ class Simplex(Scaling):
         return top, score, polished(tau, separation.slope, separation.curvature, (score, presence, solvable, total)), total
 
     def _near(self, separation, score, presence):
-        """The row's largest score, of weights that saturate the k-th: τ is found among numbers near 0, which floats tell apart however large the scores."""
+        """The row's largest score; of weights that saturate the largest that need not have any, the (k+1)-th, so that τ is found among numbers near 0, which
+        floats tell apart however large the scores.
+        """
         top = largest(score, presence)
         if separation.saturation == math.inf or score.shape[-1] == 0:
             return top
-        rank = min(math.ceil(self.total), score.shape[-1])
-        lowest = ranked(kept(score.detach(), presence, -math.inf), rank)
-        return torch.where(lowest == -math.inf, top, lowest)  # fewer than k slots
+        edge = ranked(kept(score.detach(), presence, -math.inf), min(math.floor(self.total) + 1, score.shape[-1]))
+        return torch.where(edge == -math.inf, top, edge)  # no more than k slots
 
     def _held(self, separation, score, presence):
         """The sum of the weights, and which rows give every slot its full weight; None where F′ has no upper bound."""

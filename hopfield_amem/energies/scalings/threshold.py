@@ -121,12 +121,9 @@ def anchor(separation: Separation, score: Tensor, present: Tensor | None, total:
 
 
 def bracket(separation: Separation, score: Tensor, present: Tensor | None, *, total: Total = 1.0) -> tuple[Tensor, Tensor]:
-    """Lower and upper bounds of τ. Closed for the q-exponential and for slopes between 0 and 1, by doubling for any other separation."""
+    """Lower and upper bounds of τ. Closed for the q-exponential, by doubling for any other separation."""
     if score.shape[-1] == 0:
         return score.sum(-1), score.sum(-1)
-    if present is None and not isinstance(total, Tensor) and separation.reach < math.inf and separation.saturation < math.inf:
-        edge = ranked(score, min(math.floor(total) + 1, score.shape[-1]))  # the largest score that need not have weight
-        return edge - separation.saturation, edge + separation.reach
     top = _finite(kept(score, present, -math.inf).amax(-1))
     if isinstance(separation, Tsallis):
         return _finite(anchor(separation, score, present, total).amax(-1)), top + separation.reach
